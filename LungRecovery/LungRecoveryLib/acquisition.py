@@ -25,9 +25,10 @@ _NOT_HU = re.compile(
 class Acquisition:
     """What is known of how a scan was acquired; None (kernel, position, breath, contrast) where it does not say."""
 
-    spacing_mm: tuple[float, float, float]
-    extent_mm: float  # craniocaudal
+    pixel_mm: float
+    slice_spacing_mm: float
     thickness_mm: float
+    extent_mm: float  # craniocaudal
     kernel: str | None = None
     kernel_class: str | None = None  # soft, medium, sharp
     position: str | None = None  # supine, prone, lateral
@@ -36,6 +37,11 @@ class Acquisition:
     axial: bool = True
     derived: bool = False
     words: str = ""
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether lung between the slices was not imaged."""
+        return self.slice_spacing_mm > 1.5 * self.thickness_mm
 
 
 def kernel_class(kernel: str) -> str | None:
@@ -83,8 +89,8 @@ def own_penalties(a: Acquisition) -> dict[str, float]:
     penalties: dict[str, float] = {}
     if a.thickness_mm > BEST_THICKNESS_MM:
         penalties[f"slices {a.thickness_mm:g} mm thick"] = a.thickness_mm - BEST_THICKNESS_MM
-    if a.spacing_mm[2] > 1.5 * a.thickness_mm:
-        penalties[f"gaps between slices ({a.spacing_mm[2]:g} mm apart)"] = 2 * (a.spacing_mm[2] - a.thickness_mm)
+    if a.has_gaps:
+        penalties[f"gaps between slices ({a.slice_spacing_mm:g} mm apart)"] = 2 * (a.slice_spacing_mm - a.thickness_mm)
     if a.kernel_class == "sharp":
         penalties[f"sharp kernel {a.kernel}"] = 1.5
     elif a.kernel_class is None:
@@ -95,6 +101,8 @@ def own_penalties(a: Acquisition) -> dict[str, float]:
         penalties["expiration"] = 2.0
     elif a.breath is None:
         penalties["breath phase not stated"] = 0.25
+    if a.position in ("prone", "lateral"):
+        penalties[a.position] = 1.0
     if not a.axial:
         penalties["not axial"] = 4.0
     if a.derived:
@@ -107,7 +115,7 @@ def own_penalties(a: Acquisition) -> dict[str, float]:
 def mismatch(a: Acquisition, b: Acquisition) -> dict[str, float]:
     """What differs between two series: {what, in words: penalty}, empty where they match.
 
-    Unknown on one side costs a little, since it may differ, and is not put in words.
+    What one of the two does not say counts as matching.
     """
     found: dict[str, float] = {}
     if a.kernel and b.kernel and a.kernel != b.kernel:
@@ -117,7 +125,7 @@ def mismatch(a: Acquisition, b: Acquisition) -> dict[str, float]:
         else:
             found[f"kernel {a.kernel}, then {b.kernel}"] = 0.5
     found |= _ratio_mismatch("slice thickness", a.thickness_mm, b.thickness_mm, 1.25, 2.0)
-    found |= _ratio_mismatch("pixel size", a.spacing_mm[0], b.spacing_mm[0], 1.5, 1.0)
+    found |= _ratio_mismatch("pixel size", a.pixel_mm, b.pixel_mm, 1.5, 1.0)
     for what, first, second, cost in (
         ("patient position", a.position, b.position, 6.0),
         ("breath phase", a.breath, b.breath, 6.0),

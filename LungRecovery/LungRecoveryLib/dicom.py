@@ -291,7 +291,7 @@ def _stacks(headers: list[Header]) -> list[list[Header]]:
     groups: dict[tuple, list[Header]] = defaultdict(list)
     for header in headers:
         orientation = header.numbers("0020|0037", 6)
-        rounded = tuple(round(v, 3) + 0.0 for v in orientation) if orientation else None
+        rounded = tuple(round(v, 2) + 0.0 for v in orientation) if orientation else None
         spacing = tuple(round(s, 4) for s in header.grid.spacing[:2])
         several = str(header.path) if header.frames > 1 else ""
         groups[(header.text("0020|000e"), rounded, header.grid.size[:2], spacing, several)].append(header)
@@ -318,7 +318,10 @@ def _is_localizer(stack: list[Header]) -> bool:
 def _checked(stack: list[Header]) -> Series:
     """The series of a stack, its files sorted along the slice normal, with what is wrong with its geometry."""
     if stack[0].frames > 1:
-        return Series(tuple(stack))
+        # GDCM reads the frames' positions; where they do not make an even stack it leaves a spacing of 1 mm each.
+        unknown = stack[0].grid.spacing == (1.0, 1.0, 1.0)
+        problem = "has missing, uneven or duplicated frames; give an evenly spaced reconstruction" if unknown else None
+        return Series(tuple(stack), problem)
     if any(h.numbers("0020|0032", 3) is None or h.numbers("0020|0037", 6) is None for h in stack):
         return Series(tuple(stack), "has slices without position or orientation; export it again as CT images")
     normal = _normal(stack[0])
@@ -398,7 +401,8 @@ def _acquisition(series: Series) -> Acquisition:
         kernel=kernel or None,
         kernel_class=kernel_class(kernel),
         thickness_mm=thickness[0] if thickness and thickness[0] > 0 else grid.spacing[2],
-        spacing_mm=grid.spacing,
+        pixel_mm=grid.spacing[0],
+        slice_spacing_mm=grid.spacing[2],
         extent_mm=float((axes @ (np.array(grid.size) * np.array(grid.spacing)))[2]),
         position=patient_position(header.text("0018|5100")),
         breath=breath_phase(words),

@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all: written beside their place under another name, then renamed."""
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from LungRecoveryLib.errors import BadInput
 MARKER_FILES = ("study.json", "registration.json", "phantom.json", "segmentation.json", "cohort.json")
 """What a folder of results holds at its top; only such a folder is ever replaced."""
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNFINISHED = "unfinished"
 _REPLACED = "replaced"
 
@@ -36,15 +38,17 @@ def atomic_directory(path: str | Path, overwrite: bool = False, inputs: Iterable
             unfinished.mkdir()
         except OSError as error:
             raise BadInput(
-                f"{path}: cannot be written ({error.strerror}); give an output in a writable folder"
+                f"{path}: cannot be written ({error.strerror or error}); give an output in a writable folder"
             ) from error
         yield unfinished
         _put_in_place(unfinished, target, path, overwrite)
-    except BaseException:  # Ctrl-C as well: nothing may stay behind
+    except BaseException as error:  # Ctrl-C as well: nothing may stay behind
         shutil.rmtree(unfinished, ignore_errors=True)
         for folder in reversed(made):
             with suppress(OSError):
                 folder.rmdir()
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            raise BadInput(f"{path}: the disk is full; make room or give an output on another disk") from error
         raise
 
 
@@ -66,7 +70,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         os.replace(unfinished, target)
     except OSError as error:
         raise BadInput(
-            f"{path}: cannot be written ({error.strerror}); give a writable place with free space"
+            f"{path}: cannot be written ({error.strerror or error}); give a writable place with free space"
         ) from error
     finally:
         unfinished.unlink(missing_ok=True)
@@ -124,7 +128,7 @@ def _beside(target: Path, why: str) -> Path:
 
 def _check_replaceable(target: Path, path: str | Path, overwrite: bool, inputs: Iterable[str | Path]) -> None:
     """Raise BadInput unless a folder may come to lie at `target`, possibly in place of an older one."""
-    if not target.exists():
+    if not os.path.exists(target):  # False, and no error, for names the system cannot have
         return
     if not target.is_dir():
         raise BadInput(f"{path}: is a file; give a folder for the results")
@@ -146,7 +150,7 @@ def _check_replaceable(target: Path, path: str | Path, overwrite: bool, inputs: 
 
 def _make_parents(folder: Path, path: str | Path) -> list[Path]:
     """Create a folder and its parents; returns those that were missing, outermost first."""
-    missing = [f for f in (folder, *folder.parents) if not f.exists()][::-1]
+    missing = [f for f in (folder, *folder.parents) if not os.path.exists(f)][::-1]
     made: list[Path] = []
     try:
         for new in missing:
@@ -158,7 +162,9 @@ def _make_parents(folder: Path, path: str | Path) -> list[Path]:
         for new in reversed(made):
             with suppress(OSError):
                 new.rmdir()
-        raise BadInput(f"{path}: cannot be created ({error.strerror}); give an output in a writable folder") from error
+        raise BadInput(
+            f"{path}: cannot be created ({error.strerror or error}); give an output in a writable folder"
+        ) from error
     return made
 
 

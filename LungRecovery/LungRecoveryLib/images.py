@@ -5,6 +5,7 @@ is kept as it is, however oblique. Everything a user may get wrong raises BadInp
 """
 
 import datetime
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungRecoveryLib import dicom, files, grids, hounsfield
-from LungRecoveryLib.acquisition import Acquisition, best_combination, breath_phase, mismatch, own_penalties
+from LungRecoveryLib.acquisition import Acquisition, best_combination, mismatch, own_penalties
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.progress import Progress, no_progress, part
 
@@ -24,7 +25,7 @@ _FORMATS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scan:
     """One CT as it was read.
 
@@ -62,7 +63,9 @@ def read_scans(
     allow_different_patients: bool = False,
     progress: Progress = no_progress,
 ) -> list[Scan]:
-    """Read the scans of several dates, the first being the baseline, taking the series that match best.
+    """Read the scans of several dates, taking the series that match best, in the order of `paths`.
+
+    The baseline, to which the others are matched, is the earliest scan where all have dates, else the first.
 
     `series` names the series to take: by position in `paths`, or one entry per path (None: choose). What differs
     between a follow-up and the baseline all the same is in the follow-up's warnings. The choice, with the penalties it
@@ -78,16 +81,26 @@ def read_scans(
     usable = [[c for c in candidates if c.series is None or c.series.problem is None] for candidates in dates]
     for path, candidates, good in zip(paths, dates, usable, strict=True):
         if not good:
-            raise BadInput("; ".join(f"{path}: {c.series.label} {c.series.problem}" for c in candidates[:1]))
+            largest = max((c.series for c in candidates), key=lambda s: len(s.headers))
+            raise BadInput(f"{path}: {largest.label} {largest.problem}")
         _check_one_visit(path, good)
-    chosen = best_combination([[c.acquisition for c in good] for good in usable])
+    chosen, reference = _best(usable)
     scans: list[Scan] = []
     for i, path in enumerate(paths):
-        candidate = usable[i][chosen[i]]
-        baseline = usable[0][chosen[0]].acquisition if i else None
         step = part(progress, i / len(paths), (i + 1) / len(paths))
-        scans.append(_read_candidate(path, candidate, dates[i], baseline, wanted.get(i) is not None, step))
-    return _checked_patients(scans, allow_different_patients)
+        baseline = None if i == reference else chosen[reference].acquisition
+        scans.append(_read_candidate(path, chosen[i], dates[i], baseline, i in wanted, step))
+    return _checked_patients(scans, reference, allow_different_patients)
+
+
+def _best(dates: list[list[_Candidate]]) -> tuple[list[_Candidate], int]:
+    """The candidate to take for each date, and the position of the baseline: the earliest where all have a date."""
+    days = [c.series.date if c.series is not None else None for c in (candidates[0] for candidates in dates)]
+    reference = 0 if None in days else days.index(min(days))
+    order = [reference, *(i for i in range(len(dates)) if i != reference)]
+    best = best_combination([[c.acquisition for c in dates[i]] for i in order])
+    chosen = dict(zip(order, best, strict=True))
+    return [candidates[chosen[i]] for i, candidates in enumerate(dates)], reference
 
 
 def _wanted(series: Mapping[int, str | None] | Sequence[str | None] | None, count: int) -> dict[int, str]:
@@ -161,10 +174,9 @@ def _read_candidate(
         }
     if baseline is not None:
         warnings += [f"{name} differs from the baseline: {what}" for what in mismatch(baseline, found)]
-    if found.spacing_mm[2] > 1.5 * found.thickness_mm:
-        warnings.append(
-            f"{name}: {found.thickness_mm:g} mm slices lie {found.spacing_mm[2]:g} mm apart; the gaps are unseen"
-        )
+    if found.has_gaps:
+        apart = f"{found.thickness_mm:g} mm slices lie {found.slice_spacing_mm:g} mm apart"
+        warnings.append(f"{name}: {apart}; the lung between them was not imaged")
     source |= {
         "kernel": found.kernel,
         "kernel_class": found.kernel_class,
@@ -199,17 +211,20 @@ def _described(candidate: _Candidate, chosen: _Candidate, baseline: Acquisition 
     }
 
 
-def _checked_patients(scans: list[Scan], allow_different_patients: bool) -> list[Scan]:
-    """The scans, refused (or warned of) where one is of another patient than the first with a known patient."""
-    known = [s for s in scans if s.patient_id]
-    others = [s for s in known if s.patient_id != known[0].patient_id]
-    if not others:
-        return scans
-    text = f"{others[0].name}: has another DICOM patient ID than {known[0].name}"
-    if not allow_different_patients:
-        raise BadInput(f"{text}; if it is the same person, use --allow-different-patients")
-    warned = {id(s): f"{s.name}: has another DICOM patient ID than {known[0].name}" for s in others}
-    return [replace(s, warnings=(*s.warnings, warned[id(s)])) if id(s) in warned else s for s in scans]
+def _checked_patients(scans: list[Scan], reference: int, allow_different_patients: bool) -> list[Scan]:
+    """The scans, refused (or warned of) where one is of another patient than the baseline.
+
+    Where the baseline's patient is unknown, the first known one takes its part.
+    """
+    first = next((s for s in (scans[reference], *scans) if s.patient_id), None)
+    others = [s for s in scans if s.patient_id and s.patient_id != first.patient_id]
+    if others and not allow_different_patients:
+        raise BadInput(
+            f"{others[0].name}: has another DICOM patient ID than {first.name}; if it is the same person, use "
+            "--allow-different-patients"
+        )
+    warning = "has another DICOM patient ID than the baseline"
+    return [replace(s, warnings=(*s.warnings, f"{s.name}: {warning}")) if s in others else s for s in scans]
 
 
 # -------------------------------------------------------------------------------------------------------- image files
@@ -220,10 +235,10 @@ def existing(path: str | Path) -> Path:
     if not str(path).strip():
         raise BadInput("a path is empty; give an image file or a DICOM folder")
     place = Path(path)
-    if not place.exists():
+    if not os.path.exists(place):  # False, and no error, for names the system cannot have
         raise BadInput(f"{path}: does not exist; give an image file or a DICOM folder")
     if place.is_dir():
-        if not any(place.iterdir()):
+        if os.access(place, os.R_OK | os.X_OK) and not any(place.iterdir()):
             raise BadInput(f"{path}: is an empty folder; give the folder of a CT series")
     elif place.stat().st_size == 0:
         raise BadInput(f"{path}: is an empty file; copy or export it again")
@@ -292,7 +307,8 @@ def _file_acquisition(path: Path, name: str) -> Acquisition:
     dimension = len(size)
     axes = np.abs(np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3])
     extent = float((axes @ (np.array(size[:3]) * np.array(spacing[:3])))[2])
-    return Acquisition(spacing[:3], extent, thickness_mm=spacing[2], breath=breath_phase(path.name))
+    # Any axis may be the one across the slices: it is the coarsest.
+    return Acquisition(min(spacing[:3]), max(spacing[:3]), thickness_mm=max(spacing[:3]), extent_mm=extent)
 
 
 # -------------------------------------------------------------------------------------------------------------- masks
@@ -356,6 +372,8 @@ def _labels(image: sitk.Image, name: str) -> sitk.Image:
 
 def write_image(image: sitk.Image, path: str | Path) -> None:
     """Write an image, compressed, whole or not at all; raises BadInput where that is impossible."""
+    if Path(path).suffix.lower() in (".mhd", ".nhdr", ".hdr", ".img"):
+        raise BadInput(f"{path}: would need two files; give an ending of one file (.nii.gz, .nrrd, .mha)")
     with files.atomic_file(path) as unfinished:
         try:
             sitk.WriteImage(image, str(unfinished), useCompression=True)
@@ -378,50 +396,3 @@ def write_transform(transform: sitk.Transform, path: str | Path) -> None:
             sitk.WriteTransform(transform, str(unfinished))
         except RuntimeError as error:
             raise BadInput(f"{path}: cannot be written; check its ending (.h5) and the disk") from error
-
-
-# -------------------------------------------------------------------------------------------------------------- dates
-
-
-def days_since_baseline(scans: Sequence[Scan], days: Sequence[float | None] | None = None) -> list[float | None]:
-    """Days from the first scan to each, None where neither `days` nor the scans' dates tell.
-
-    Given days are checked against the known dates (one day's difference is let pass) and win. Raises BadInput where
-    they contradict them, are not as many as the scans, or a follow-up is dated before the baseline.
-    """
-    dated = [None if s.date is None or scans[0].date is None else float((s.date - scans[0].date).days) for s in scans]
-    if days is None:
-        result = dated
-    else:
-        _check_days(scans, days)
-        result = [known if given is None else float(given) for given, known in zip(days, dated, strict=True)]
-    result[0] = 0.0
-    for scan, day in zip(scans, result, strict=True):
-        if day is not None and day < 0:
-            raise BadInput(
-                f"{scan.name}: was made {-day:g} days before the baseline {scans[0].name}; give the earliest scan first"
-            )
-    return result
-
-
-def _check_days(scans: Sequence[Scan], days: Sequence[float | None]) -> None:
-    """Raise BadInput unless the days given fit the number of scans, start at 0 and agree with the known dates."""
-    if len(days) != len(scans):
-        raise BadInput(f"--days: {len(days)} numbers are given for {len(scans)} scans; give one for each, the first 0")
-    if any(d is not None and not np.isfinite(d) for d in days) or days[0] not in (0, None):
-        raise BadInput("--days: give the days since the baseline, the first of them 0")
-    both = [(s, float(d)) for s, d in zip(scans, [0.0, *days[1:]], strict=True) if d is not None and s.date is not None]
-    for scan, day in both[1:]:
-        known = (scan.date - both[0][0].date).days
-        if abs(known - (day - both[0][1])) > 1:
-            raise BadInput(
-                f"{scan.name}: is dated {known} days after {both[0][0].name}, but --days says {day - both[0][1]:g}; "
-                "correct --days or leave it out"
-            )
-
-
-def order_by_days(days: Sequence[float | None]) -> list[int]:
-    """The order of scans by their days, the baseline first; as given where a follow-up's day is unknown."""
-    if any(d is None for d in days):
-        return list(range(len(days)))
-    return [0, *sorted(range(1, len(days)), key=lambda i: days[i])]
