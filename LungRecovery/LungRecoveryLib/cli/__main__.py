@@ -1,0 +1,5 @@
+"""``python -m LungRecoveryLib.cli`` is `lungrecovery`."""
+
+from LungRecoveryLib.cli import main
+
+main()

@@ -1,0 +1,50 @@
+"""The commands of `lungrecovery`, put together."""
+
+from typing import Annotated
+
+import typer
+
+from LungRecoveryLib import RESEARCH_USE_ONLY, __version__
+from LungRecoveryLib.cli import analysis, demonstration, pair, scan
+from LungRecoveryLib.cli.common import Command
+
+app = typer.Typer(
+    name="lungrecovery",
+    help=f"Longitudinal chest CT: where has the lung recovered, and how fast? {RESEARCH_USE_ONLY}.",
+    epilog="Start with: lungrecovery demo --output demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lungrecovery {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Only the options that stand before a command."""
+
+
+for name, function, example in (
+    ("demo", demonstration.demo, "lungrecovery demo --output demo"),
+    (
+        "analyze",
+        analysis.analyze,
+        "lungrecovery analyze baseline.nii.gz month1.nii.gz month3/ --days 0 30 90 --output study",
+    ),
+    ("register", pair.register, "lungrecovery register --fixed baseline.mha --moving followup.mha --output pair"),
+    ("evaluate", pair.evaluate, "lungrecovery evaluate --transform pair/transform.h5 --landmarks landmarks.csv"),
+    ("segment", scan.segment, "lungrecovery segment ct.nii.gz --output lungs.nii.gz"),
+    ("phantom", scan.phantom, "lungrecovery phantom --kind recovering --seed 1 --output patient"),
+    ("info", scan.info, "lungrecovery info --json"),
+):
+    app.command(name, cls=Command, epilog=f"Example:\n  {example}")(function)

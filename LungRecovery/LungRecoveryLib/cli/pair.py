@@ -1,0 +1,182 @@
+"""`lungrecovery register` and `lungrecovery evaluate`: one pair of scans."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from LungRecoveryLib.cli.common import (
+    Device,
+    Json,
+    Overwrite,
+    Preset,
+    Seed,
+    Threads,
+    number,
+    print_json,
+    print_table,
+    set_up,
+    work,
+)
+from LungRecoveryLib.errors import BadInput, QualityGateFailed
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from LungRecoveryLib.evaluate import LandmarkPairs
+
+
+def register(
+    fixed: Annotated[Path, typer.Option(help="The baseline: a file or a DICOM folder.")],
+    moving: Annotated[Path, typer.Option(help="The follow-up: a file or a DICOM folder.")],
+    output: Annotated[Path, typer.Option(help="The folder to make.")],
+    fixed_lungs: Annotated[Path | None, typer.Option(help="The baseline's lung mask (default: segmented).")] = None,
+    moving_lungs: Annotated[Path | None, typer.Option(help="The follow-up's lung mask (default: segmented).")] = None,
+    preset: Preset = None,
+    spacing: Annotated[float, typer.Option(min=0.5, max=10, help="Voxel size of registration and maps in mm.")] = 1.5,
+    native_maps: Annotated[bool, typer.Option("--native-maps", help="Maps on the baseline's own voxels.")] = False,
+    allow_different_patients: Annotated[
+        bool, typer.Option("--allow-different-patients", help="Accept scans whose patient IDs differ.")
+    ] = False,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Register one follow-up onto its baseline.
+
+    Leaves the transform and its inverse, the Jacobian map, the warped follow-up and measures of quality.
+    """
+    from LungRecoveryLib import pairs
+
+    set_up(device, threads)
+    options = pairs.PairOptions(
+        preset=preset or "standard",
+        spacing_mm=spacing,
+        native_maps=native_maps,
+        device=device,
+        threads=threads,
+        seed=seed,
+        allow_different_patients=allow_different_patients,
+    )
+    with work() as progress:
+        summary = pairs.register_pair(
+            fixed, moving, output, fixed_lungs, moving_lungs, options, overwrite=overwrite, progress=progress
+        )
+    if as_json:
+        print_json({"output": str(output.resolve()), **summary})
+    else:
+        quality = summary["quality"]
+        similarity = f"{quality['similarity_before']:.3f} -> {quality['similarity_after']:.3f}"
+        typer.echo(f"verdict: {quality['verdict']} ({' '.join(quality['reasons'])})")
+        typer.echo(f"lung Dice {number(quality['lung_dice'], 3)}, similarity {similarity}")
+        typer.echo(f"results: {output}")
+    for warning in summary["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
+    if summary["quality"]["verdict"] == "fail":
+        raise QualityGateFailed("the registration failed its quality gate; the results are kept and marked unreliable")
+
+
+def evaluate(
+    transform: Annotated[
+        Path | None,
+        typer.Option(help="The transform from the fixed to the moving scan, or the folder of `register`."),
+    ] = None,
+    landmarks: Annotated[
+        Path | None, typer.Option(help="Matching points, CSV in LPS mm: x, y, z of the fixed scan, then of the moving.")
+    ] = None,
+    fixed_landmarks: Annotated[
+        Path | None, typer.Option(help="The fixed scan's points: CSV, Slicer markups or DIR-Lab text.")
+    ] = None,
+    moving_landmarks: Annotated[Path | None, typer.Option(help="The moving scan's points, in the same order.")] = None,
+    fixed: Annotated[Path | None, typer.Option(help="The fixed scan; it places the voxels of DIR-Lab points.")] = None,
+    moving: Annotated[
+        Path | None, typer.Option(help="The moving scan; it places DIR-Lab points and gives the snapped error.")
+    ] = None,
+    fixed_labels: Annotated[Path | None, typer.Option(help="A label map of the fixed scan.")] = None,
+    moving_labels: Annotated[Path | None, typer.Option(help="The same labels of the moving scan.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a registration by landmarks or labels.
+
+    Landmark errors are sub-voxel and, with --moving, also snapped to its voxels; labels give Dice and HD95.
+    """
+    from LungRecoveryLib import evaluate as measures
+    from LungRecoveryLib import images
+
+    if (fixed_landmarks is None) != (moving_landmarks is None):
+        raise BadInput("points of one scan only: give both --fixed-landmarks and --moving-landmarks")
+    if (fixed_labels is None) != (moving_labels is None):
+        raise BadInput("labels of one scan only: give both --fixed-labels and --moving-labels")
+    if landmarks is None and fixed_landmarks is None and fixed_labels is None:
+        raise BadInput("nothing to measure: give --landmarks, or points or labels of both scans")
+    if landmarks is not None and fixed_landmarks is not None:
+        raise BadInput("points are given twice: give either --landmarks or one file for each scan")
+    loaded = _transform(transform)
+    result: dict[str, Any] = {}
+    pairs, snap_to = _landmarks(landmarks, fixed_landmarks, moving_landmarks, fixed, moving)
+    if pairs is not None:
+        result["landmarks"] = measures.target_registration_error(loaded, pairs.fixed, pairs.moving, snap_to)
+    if fixed_labels is not None:
+        maps = images.read_image(fixed_labels), images.read_image(moving_labels)
+        result["labels"] = measures.label_overlap(*maps, loaded)
+    if as_json:
+        from LungRecoveryLib.results import plain
+
+        print_json(plain(result))
+        return
+    if "landmarks" in result:
+        _show_errors(result["landmarks"])
+    if "labels" in result:
+        _show_labels(result["labels"])
+
+
+def _transform(path: Path | None) -> "sitk.Transform | None":
+    """The transform of a file, or of the folder that `register` made."""
+    import SimpleITK as sitk
+
+    if path is None:
+        return None
+    if path.is_dir():
+        path = path / "transform.h5"
+    if not path.is_file():
+        raise BadInput(f"{path}: does not exist; give the transform.h5 of a registration")
+    try:
+        return sitk.ReadTransform(str(path))
+    except RuntimeError:
+        raise BadInput(f"{path}: cannot be read as a transform; give an ITK transform such as transform.h5") from None
+
+
+def _landmarks(
+    both: Path | None, fixed: Path | None, moving: Path | None, fixed_scan: Path | None, moving_scan: Path | None
+) -> "tuple[LandmarkPairs | None, Any]":
+    """The matching points, and the grid to which their error is snapped (None: not)."""
+    from LungRecoveryLib import evaluate as measures
+    from LungRecoveryLib import images
+    from LungRecoveryLib.grids import grid_of
+
+    grids = [None if scan is None else grid_of(images.read_scan(scan).image) for scan in (fixed_scan, moving_scan)]
+    if both is not None:
+        return measures.read_landmarks(both), grids[1]
+    if fixed is None:
+        return None, None
+    pairs = measures.read_landmarks(fixed, moving, *grids)
+    return pairs, grids[1] or pairs.moving_grid
+
+
+def _show_errors(errors: dict[str, Any]) -> None:
+    header = ["landmarks, mm", "mean", "SD", "median", "p95", "max"]
+    rows = [
+        [name, *(number(part[key]) for key in ("mean_mm", "sd_mm", "median_mm", "p95_mm", "max_mm"))]
+        for name, part in (("before", errors["initial"]), ("sub-voxel", errors), ("snapped", errors["snapped"]))
+        if part is not None
+    ]
+    print_table(header, rows)
+    typer.echo(f"{errors['count']} landmarks")
+
+
+def _show_labels(overlap: dict[str, Any]) -> None:
+    rows = [[label, number(row["dice"], 3), number(row["hd95_mm"])] for label, row in overlap["labels"].items()]
+    rows.append(["mean", number(overlap["mean_dice"], 3), number(overlap["mean_hd95_mm"])])
+    print_table(["label", "Dice", "HD95 mm"], rows)

@@ -1,0 +1,299 @@
+"""The main job: a patient's dated scans in, the study's folder out.
+
+Scans are read and checked, the lungs segmented, every scan measured in its own voxels, every follow-up registered onto
+the baseline, and what changed is measured on the baseline's grid. A follow-up is written and released before the next
+one is registered, so that memory does not grow with their number.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from LungRecoveryLib import evaluate, grids, images, results
+from LungRecoveryLib.anatomy import lungs as anatomy_lungs
+from LungRecoveryLib.anatomy import regions, vessels
+from LungRecoveryLib.files import atomic_directory
+from LungRecoveryLib.job import Job, settings_of
+from LungRecoveryLib.progress import Progress, no_progress, part
+from LungRecoveryLib.recovery import density, jacobian, quality, score, similarity, trajectory
+from LungRecoveryLib.registration.register import Registration, register
+from LungRecoveryLib.results import RegionTable, StudyResult, TimePointResult
+from LungRecoveryLib.system import check_device, use_threads
+from LungRecoveryLib.timepoints import Visit, check_overlap, input_paths, read_visits
+
+# Shares of the whole time at which the stages end, for the progress; registration takes most of it.
+_READ, _SEGMENTED, _REGISTERED = 0.04, 0.22, 0.92
+_LUNG_MARGIN_MM = 10.0
+
+
+def analyze(job: Job, progress: Progress = no_progress) -> StudyResult:
+    """Run a job and leave its folder, whole or not at all.
+
+    Raises BadInput for inputs and outputs that cannot be used, before anything slow; Cancelled when `progress` raises
+    it. A registration that fails its quality gate raises nothing: see `StudyResult.reliable`.
+    """
+    with atomic_directory(job.output, job.overwrite, input_paths(job)) as folder:
+        return analyze_into(folder, job, progress)
+
+
+def analyze_into(folder: Path, job: Job, progress: Progress = no_progress) -> StudyResult:
+    """Run a job and write its files into a folder that exists, whatever output the job itself names."""
+    check_device(job.device)
+    use_threads(job.threads)
+    return _Study(Path(folder), job, progress).run()
+
+
+@dataclass
+class _Baseline:
+    """What every follow-up is measured against, all on the grid of the maps."""
+
+    ct: sitk.Image
+    lungs: sitk.Image
+    masks: dict[str, np.ndarray]
+    files: dict[str, str]
+
+
+class _Study:
+    """One run: what its stages share."""
+
+    def __init__(self, folder: Path, job: Job, progress: Progress):
+        self.folder, self.job, self.progress = folder, job, progress
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> StudyResult:
+        with self._timed("read"):
+            visits, warnings = read_visits(self.job, part(self.progress, 0.0, _READ))
+        with self._timed("segment"):
+            self._segment(visits)
+        for visit in visits[1:]:
+            check_overlap(visits[0], visit)
+        with self._timed("measure"):
+            densities = [self._density(visit) for visit in visits]
+        timepoints = [self._baseline_result(visits[0], densities[0])]
+        baseline = None
+        for index, visit in enumerate(visits[1:], start=1):
+            with self._timed("register"):
+                registration = self._register(visits, index)
+            with self._timed("measure"):
+                baseline = baseline or self._write_baseline(visits[0], registration)
+                timepoints.append(self._followup_result(visit, index, densities, registration, baseline))
+            visit.scan = visit.lungs = registration = None
+        timepoints[0].files = baseline.files
+        with self._timed("trajectory"):
+            result = self._result(timepoints, baseline, warnings)
+        return self._report(result)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def _segment(self, visits: list[Visit]) -> None:
+        """Find the lungs of the scans that came without a mask."""
+        for index, visit in enumerate(visits):
+            share = _share(index, len(visits), _READ, _SEGMENTED)
+            if visit.lungs is None:
+                visit.lungs = anatomy_lungs.segment_lungs(
+                    visit.scan.image, part(self.progress, *share, f"{visit.label}: ")
+                )
+
+    def _density(self, visit: Visit) -> RegionTable:
+        """The density by region from the scan's own voxels, of which only the box around the lungs is looked at."""
+        self.progress(f"{visit.label}: density", _SEGMENTED)
+        box = grids.crop_to_mask(visit.lungs, _LUNG_MARGIN_MM)
+        ct, lungs = (_cut(image, box) for image in (visit.scan.image, visit.lungs))
+        tubes = vessels.segment_vessels(ct, lungs)
+        masks = regions.region_masks(regions.lung_atoms(lungs))
+        return density.density_by_region(ct, masks, tubes, self.job.bands)
+
+    def _register(self, visits: list[Visit], index: int) -> Registration:
+        baseline, visit = visits[0], visits[index]
+        share = _share(index - 1, len(visits) - 1, _SEGMENTED, _REGISTERED)
+        job = self.job
+        return register(
+            baseline.scan.image,
+            visit.scan.image,
+            baseline.lungs,
+            visit.lungs,
+            preset=job.preset,
+            device=job.device,
+            seed=job.seed,
+            threads=job.threads,
+            spacing_mm=job.spacing_mm,
+            native_maps=job.native_maps,
+            progress=part(self.progress, *share, f"{visit.label}: "),
+        )
+
+    def _write_baseline(self, visit: Visit, registration: Registration) -> _Baseline:
+        """The baseline on the grid of the maps; it is the same for every follow-up."""
+        ct = sitk.Cast(grids.resample(visit.scan.image, registration.grid), sitk.sitkInt16)
+        lungs = registration.fixed_lungs
+        atoms = regions.lung_atoms(lungs)
+        files = self._write(results.BASELINE, results.BASELINE_LAYERS, ct=ct, lungs=lungs, regions=atoms)
+        return _Baseline(ct, lungs, regions.region_masks(atoms), files)
+
+    def _baseline_result(self, visit: Visit, table: RegionTable) -> TimePointResult:
+        return self._timepoint(visit, 0, table, score.baseline_scores(table, self.job.score_thresholds))
+
+    def _followup_result(
+        self,
+        visit: Visit,
+        index: int,
+        densities: list[RegionTable],
+        registration: Registration,
+        baseline: _Baseline,
+    ) -> TimePointResult:
+        """Measure and judge a registered follow-up, and write its layers."""
+        inside = jacobian.inside_follow_up(registration.displacement, visit.scan.image)
+        normalised, mean_j = jacobian.normalised_jacobian(registration.jacobian, baseline.lungs, inside)
+        judged = self._quality(visit, registration, baseline, inside)
+        warnings = judged.pop("warnings")
+        reliable = judged["verdict"] != "fail"
+        on_grid = (baseline.ct, registration.warped)
+        maps = {
+            "density_change": density.density_change(*on_grid, registration.jacobian, baseline.lungs, inside),
+            "hu_change": density.hu_change(*on_grid, baseline.lungs, inside),
+            "similarity": similarity.ssim_map(*on_grid, baseline.lungs, inside),
+        }
+        lncc = similarity.lncc_map(*on_grid, baseline.lungs, inside)
+        scores = score.scores(
+            registration.jacobian,
+            normalised,
+            baseline.masks,
+            densities[0],
+            densities[index],
+            inside,
+            reliable,
+            self.job.score_thresholds,
+        )
+        timepoint = self._timepoint(visit, index, densities[index], scores)
+        timepoint.warnings += [*warnings, *registration.notes]
+        timepoint.reliable, timepoint.quality = reliable, judged
+        timepoint.registration = _registration_summary(registration, self.job.preset, mean_j)
+        timepoint.jacobian = jacobian.statistics(
+            registration.jacobian, normalised, registration.displacement, baseline.masks, inside
+        )
+        timepoint.change = density.change_by_region(
+            maps["density_change"], maps["hu_change"], maps["similarity"], lncc, baseline.masks, inside
+        )
+        timepoint.files = self._write(
+            visit.folder,
+            results.FOLLOWUP_LAYERS,
+            transform=registration.transform,
+            inverse_transform=registration.inverse_transform,
+            warped=registration.warped,
+            jacobian=registration.jacobian,
+            jacobian_normalized=normalised,
+            lungs=visit.lungs,
+            **maps,
+        )
+        return timepoint
+
+    def _quality(
+        self, visit: Visit, registration: Registration, baseline: _Baseline, inside: np.ndarray
+    ) -> dict[str, Any]:
+        tre = None
+        if visit.landmarks is not None:
+            points = visit.landmarks
+            tre = evaluate.target_registration_error(
+                registration.transform, points.fixed, points.moving, visit.scan.image
+            )
+        return quality.assess(
+            registration.jacobian,
+            baseline.lungs,
+            visit.lungs,
+            registration.transform,
+            registration.inverse_transform,
+            registration.similarity_before,
+            registration.similarity_after,
+            inside,
+            tre,
+            self.job.quality_thresholds,
+        )
+
+    def _timepoint(self, visit: Visit, index: int, table: RegionTable, scores: RegionTable) -> TimePointResult:
+        return TimePointResult(
+            label=visit.label,
+            folder=visit.folder,
+            baseline=index == 0,
+            days=visit.days,
+            visit=index,
+            source=visit.scan.source,
+            lungs_source=visit.lungs_source,
+            density=table,
+            scores=scores,
+            files={},
+            warnings=list(visit.warnings),
+        )
+
+    def _write(self, folder: str, layers: dict[str, str], **content: sitk.Image | sitk.Transform) -> dict[str, str]:
+        """Write a time point's layers; returns their paths relative to the study."""
+        (self.folder / folder).mkdir()
+        for layer, file in layers.items():
+            item = content[layer]
+            write = images.write_transform if isinstance(item, sitk.Transform) else images.write_image
+            write(item, self.folder / folder / file)
+        return {layer: f"{folder}/{file}" for layer, file in layers.items()}
+
+    def _result(self, timepoints: list[TimePointResult], baseline: _Baseline, warnings: list[str]) -> StudyResult:
+        entries = [results.plain(asdict(timepoint)) for timepoint in timepoints]
+        names = {name: regions.REGION_NAMES[name] for name in timepoints[0].density}
+        grid = grids.grid_of(baseline.ct)
+        return StudyResult(
+            settings=settings_of(self.job),
+            grid={key: list(value) for key, value in asdict(grid).items()},
+            regions=names,
+            region_codes={str(code): list(ids) for code, ids in regions.ATOM_REGIONS.items()},
+            timepoints=timepoints,
+            trajectory=trajectory.trajectory(entries, names, self.job.seed),
+            comparisons=[
+                score.compare(earlier, later, self.job.score_thresholds)
+                for i, earlier in enumerate(entries[1:], start=1)
+                for later in entries[i + 1 :]
+            ],
+            warnings=warnings + [f"{t.label}: {warning}" for t in timepoints for warning in t.warnings],
+        )
+
+    def _report(self, result: StudyResult) -> StudyResult:
+        """Write the numbers, then the report, which is made from what lies on disk."""
+        from LungRecoveryLib.report import write_report
+
+        result.seconds = dict(self.seconds)
+        results.write_study(result, self.folder)
+        with self._timed("report"):
+            write_report(self.folder, part(self.progress, _REGISTERED, 1.0))
+        result.seconds = dict(self.seconds)
+        results.write_study(result, self.folder)
+        self.progress("done", 1.0)
+        return result
+
+
+def _share(index: int, count: int, start: float, end: float) -> tuple[float, float]:
+    """The part of the progress from `start` to `end` that belongs to one of `count` equal steps."""
+    step = (end - start) / count
+    return start + index * step, start + (index + 1) * step
+
+
+def _cut(image: sitk.Image, box: grids.Grid) -> sitk.Image:
+    """The voxels of an image in a box of its own grid."""
+    start = image.TransformPhysicalPointToIndex(box.origin)
+    return sitk.RegionOfInterest(image, box.size, start)
+
+
+def _registration_summary(registration: Registration, preset: str, mean_j: float) -> dict[str, Any]:
+    """What `study.json` tells of how a registration was made; its quality stands elsewhere."""
+    return {
+        "preset": preset,
+        "device": registration.device,
+        "mean_jacobian": mean_j,
+        "notes": list(registration.notes),
+        "settings": registration.settings,
+        "seconds": registration.seconds,
+    }
