@@ -1,0 +1,173 @@
+"""Making a scan: every voxel is traced back to the baseline's tissue, tubes are painted where they have moved to."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..grids import Grid
+from .acquisition import Scanner, acquire
+from .body import BLOOD, FAT, HIGH, LOW, SKIN, Anatomy, lobe_of
+from .frames import slabs
+from .lesions import Stage, correlated_noise, diseased_density, lesion_shares
+from .motion import Motion
+from .tree import move, paint
+from .vasculature import Tubes
+
+TILE, TILE_MM = 96, 1.5
+ABNORMAL_HU = (-700.0, 100.0)
+VESSEL_SHARE = 0.25
+
+
+@dataclass
+class Material:
+    """The tissue at the baseline: anatomy, tubes, `texture` (3, n, n, n), a periodic tile of fine detail, and
+    `levels` (3, z, y, x) of the lesions on the anatomy's lattice."""
+
+    anatomy: Anatomy
+    tubes: Tubes
+    texture: np.ndarray
+    levels: np.ndarray
+
+
+@dataclass
+class Rendered:
+    """Arrays (z, y, x) on the visit's grid; their meaning is that of the fields of the same name in a Visit."""
+
+    ct: np.ndarray
+    lungs: np.ndarray
+    lobes: np.ndarray
+    airways: np.ndarray
+    vessels: np.ndarray
+    lesions: np.ndarray
+    abnormal: np.ndarray
+
+
+def make_texture(rng: np.random.Generator) -> np.ndarray:
+    """The periodic tile of detail: parenchymal grain, slow mottling, and a net of thin lines (0 to 1)."""
+    shape = (TILE, TILE, TILE)
+    grain = correlated_noise(rng, shape, 0.9)
+    mottle = correlated_noise(rng, shape, 4.0)
+    net = np.exp(-((correlated_noise(rng, shape, 2.2) / 0.30) ** 2))
+    return np.stack([grain, mottle, net]).astype(np.float32)
+
+
+def normal_density(y: np.ndarray) -> np.ndarray:
+    """Density (HU + 1000) of healthy lung at the baseline's inflation: heavier at the back of a patient on the back."""
+    back = np.clip((y + 85.0) / 150.0, 0.0, 1.0)
+    return 132.0 + 78.0 * back
+
+
+def render(
+    material: Material, motion: Motion, stage: Stage, grid: Grid, scanner: Scanner, rng: np.random.Generator
+) -> Rendered:
+    """The scan of a patient at a visit, and the labels of its voxels."""
+    out = {name: np.zeros(grid.shape, np.uint8) for name in ("lungs", "lobes", "lesions", "abnormal")}
+    hu = np.empty(grid.shape, np.float32)
+    data = torch.from_numpy(np.concatenate([material.anatomy.data, material.levels]))[None]
+    tile = torch.from_numpy(np.pad(material.texture, [(0, 0)] + [(0, 1)] * 3, mode="wrap"))[None]
+    voxel = float(np.prod(grid.spacing)) ** (1 / 3)
+    for k, coordinates in slabs(grid, np.float32):
+        tissue, jacobian, _ = motion.inverse_coordinates(coordinates)
+        values = _sample(data, tissue)
+        scale = np.cbrt(jacobian) / voxel
+        hu[k] = _body(values, scale, _mottle(tile, tissue))
+        lung = values[4] * scale
+        near = lung < 0.5
+        if near.any():
+            spot = tuple(c[near] for c in tissue)
+            fine = _sample_tile(tile, spot)
+            air, label, abnormal = _parenchyma(values[6:, near], spot, jacobian[near], stage, fine, voxel)
+            share = np.clip(0.5 - lung[near], 0.0, 1.0)
+            hu[k][near] = hu[k][near] * (1 - share) + air * share
+            inside = share > 0.5
+            out["lungs"][k][near] = np.where(inside, np.where(spot[0] < 0, 1, 2), 0)
+            out["lobes"][k][near] = np.where(inside, lobe_of(*spot)[0], 0)
+            out["lesions"][k][near] = np.where(inside, label, 0)
+            out["abnormal"][k][near] = inside & abnormal
+    airways, vessels = _tubes(hu, material.tubes, motion, grid, voxel)
+    out["abnormal"][(vessels > 0) | (airways > 0)] = 0
+    return Rendered(ct=acquire(hu, grid, scanner, rng), airways=airways, vessels=vessels, **out)
+
+
+def _sample(data: torch.Tensor, points) -> np.ndarray:
+    """Linear interpolation of maps (1, c, z, y, x) on the lattice at coordinates (x, y, z) of any shape: (c, ...)."""
+    unit = [(points[i] - float(LOW[i])) * float(2.0 / (HIGH[i] - LOW[i])) - 1.0 for i in range(3)]
+    return _grid_sample(data, unit)
+
+
+def _sample_tile(tile: torch.Tensor, points) -> np.ndarray:
+    unit = [np.mod(p * np.float32(1.0 / TILE_MM), np.float32(TILE)) * np.float32(2.0 / TILE) - 1.0 for p in points]
+    return _grid_sample(tile, unit)
+
+
+def _grid_sample(data: torch.Tensor, unit: list[np.ndarray]) -> np.ndarray:
+    where = torch.from_numpy(np.stack(unit, axis=-1).astype(np.float32)).reshape(1, 1, 1, -1, 3)
+    sampled = torch.nn.functional.grid_sample(data, where, padding_mode="border", align_corners=True)
+    return sampled.numpy().reshape(data.shape[1], *unit[0].shape)
+
+
+def _mottle(tile: torch.Tensor, tissue) -> np.ndarray:
+    return _sample_tile(tile[:, 1:2], tissue)[0]
+
+
+def _body(values: np.ndarray, scale: np.ndarray, mottle: np.ndarray) -> np.ndarray:
+    """HU of everything but the lungs: fat, denser soft tissue, bone, gas, skin and the air around."""
+    skin, soft, bone, gas, _, soft_hu = values[:6]
+
+    def share(distance: np.ndarray) -> np.ndarray:
+        return np.clip(0.5 - distance * scale, 0.0, 1.0)
+
+    hu = FAT + 6.0 * mottle
+    hu += share(soft) * (soft_hu + 5.0 * mottle - hu)
+    marrow = 160.0 + 35.0 * mottle + 620.0 * np.exp(np.minimum(bone + 1.0, 0.0) / 1.3)
+    hu += share(bone) * (marrow - hu)
+    hu += share(gas) * (-985.0 - hu)
+    hu += share(-skin - 2.0) * (SKIN - hu)
+    return -1000.0 + share(skin) * (hu + 1000.0)
+
+
+def _parenchyma(levels, spot, jacobian, stage: Stage, fine: np.ndarray, voxel: float):
+    """HU of lung tissue, its lesion label, and whether a lesion makes it abnormal, for points (N,)."""
+    grain, mottle, net = fine
+    normal = normal_density(spot[1])
+    shares = lesion_shares(levels, stage)
+    septa = np.clip(net * 1.4 - 0.3, 0.0, 1.0)
+    density = diseased_density(normal, shares, septa)
+    true_hu = density / jacobian - 1000.0
+    diseased = np.maximum(np.maximum(shares[0], shares[1]), shares[2]) > 0.05
+    abnormal = diseased & (true_hu >= ABNORMAL_HU[0]) & (true_hu <= ABNORMAL_HU[1])
+    label = np.where(shares[0] > 0.5, 1, 0)
+    label = np.where(shares[2] > np.maximum(0.5, shares[0]), 3, label)
+    label = np.where(shares[1] > 0.5, 2, label)
+    # Grain is tissue: the denser, the coarser the contrast, but consolidation is solid.
+    solid = np.clip(density / 900.0, 0.0, 1.0)
+    density = density + (9.0 * grain + 7.0 * mottle) * (1.0 + 2.0 * solid * (1.0 - solid) * 2.0)
+    _, fissure = lobe_of(*spot)
+    plate = np.clip(1.0 - fissure / voxel, 0.0, 1.0) * min(1.0, 0.8 / voxel)
+    density = density + plate * 330.0
+    return np.minimum(density / jacobian, 1060.0) - 1000.0, label, abnormal
+
+
+def _tubes(hu: np.ndarray, tubes: Tubes, motion: Motion, grid: Grid, voxel: float) -> tuple[np.ndarray, np.ndarray]:
+    """Paint the tubes into `hu`, and give the label maps of airways and vessels."""
+    frame = _patient_frame(grid)
+    sigma = 0.40 * voxel
+    arteries, veins, outer, lumen = (
+        paint(move(part, motion), frame, sigma) for part in (tubes.arteries, tubes.veins, tubes.airway, tubes.lumen)
+    )
+    blood = np.maximum(arteries, veins)
+    # A vessel never makes what is already denser (consolidation, bone) darker.
+    hu += blood * np.maximum(BLOOD - hu, 0.0)
+    hu += outer * (20.0 - hu)
+    hu += lumen * (-995.0 - hu)
+    airways = np.where(lumen > 0.5, 1, np.where(outer > 0.4, 2, 0)).astype(np.uint8)
+    vessels = np.where(blood > VESSEL_SHARE, np.where(arteries >= veins, 1, 2), 0).astype(np.uint8)
+    vessels[airways > 0] = 0
+    return airways, vessels
+
+
+def _patient_frame(grid: Grid) -> Grid:
+    """The grid in the patient frame."""
+    origin = np.array(grid.origin) - grid.centre
+    return Grid(grid.size, grid.spacing, tuple(origin.tolist()), grid.direction)
