@@ -1,8 +1,10 @@
 """Fixtures that every test may use."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 REQUIRE_ALL = os.environ.get("LUNGRECOVERY_REQUIRE_ALL") == "1"
@@ -22,3 +24,93 @@ def real_data() -> Path:
     if not folder.is_dir():
         skip_or_fail(f"no real scans at {folder.name}: set LUNGRECOVERY_TEST_DATA")
     return folder
+
+
+def chest_array(shape: tuple[int, int, int] = (12, 24, 28), seed: int = 0) -> np.ndarray:
+    """A tiny chest in HU, (z, y, x) int16: air around a body with two lungs, with noise that tells voxels apart."""
+    z, y, x = (np.linspace(-1, 1, n) for n in shape)
+    y, x = np.meshgrid(y, x, indexing="ij")
+    plane = np.where(x**2 / 0.9 + y**2 / 0.7 < 1, 40.0, -1000.0)
+    plane[(np.abs(x) - 0.45) ** 2 / 0.1 + y**2 / 0.3 < 1] = -850.0
+    noise = np.random.default_rng(seed).normal(0, 8, shape)
+    return np.clip(np.rint(plane[None] + noise + 5 * z[:, None, None]), -1024, 3071).astype(np.int16)
+
+
+@pytest.fixture(scope="session")
+def chest() -> np.ndarray:
+    """A tiny chest in HU, see `chest_array`."""
+    return chest_array()
+
+
+def write_dicom_series(
+    folder: Path,
+    array: np.ndarray,
+    *,
+    positions: Sequence[float] | None = None,
+    spacing: tuple[float, float, float] = (0.8, 0.7, 2.5),
+    origin: tuple[float, float, float] = (-120.0, -100.0, -920.0),
+    orientation: Sequence[float] = (1, 0, 0, 0, 1, 0),
+    shear: Sequence[float] = (0, 0, 0),
+    slope: float = 1.0,
+    intercept: float = -1024.0,
+    suffix: str = ".dcm",
+    **tags: object,
+) -> list[Path]:
+    """Write an array (z, y, x) of HU as a CT series of single slices; returns the files, in the order of the array.
+
+    `spacing` is (x, y, z) mm, `positions` the mm along the slice normal (evenly spaced by default), `shear` moves each
+    slice by so many mm (LPS) a slice as a tilted gantry does. Further keywords are DICOM tags; None leaves one out.
+    """
+    pydicom = pytest.importorskip("pydicom")
+    folder.mkdir(parents=True, exist_ok=True)
+    row, column = np.array(orientation, float).reshape(2, 3)
+    normal = np.cross(row, column)
+    positions = [i * spacing[2] for i in range(len(array))] if positions is None else positions
+    common = {
+        "Modality": "CT",
+        "PatientID": "P1",
+        "StudyInstanceUID": "1.2.3",
+        "SeriesInstanceUID": pydicom.uid.generate_uid(),
+        "SeriesNumber": 2,
+        "SeriesDescription": "Thorax 1.0 B40f",
+        "ConvolutionKernel": "B40f",
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+        "SliceThickness": spacing[2],
+        "PatientPosition": "HFS",
+        "AcquisitionDate": "20200305",
+        "RescaleSlope": slope,
+        "RescaleIntercept": intercept,
+    } | tags
+    files = []
+    for index, (plane, along) in enumerate(zip(array, positions, strict=True)):
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.MediaStorageSOPClassUID = common.get("SOPClassUID", pydicom.uid.CTImageStorage)
+        meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        path = folder / f"{len(array) - index:04d}{suffix}"  # names in the reverse order: only positions may count
+        data = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+        data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        for tag, value in common.items():
+            if tag == "PixelPaddingValue":
+                data.add_new(0x00280120, "US" if value > 32767 else "SS", value)  # the wild has both for signed voxels
+            elif value is not None:
+                setattr(data, tag, value)
+        place = np.array(origin) + normal * along + np.array(shear, float) * index
+        data.ImagePositionPatient = [f"{v:.6g}" for v in place]
+        data.ImageOrientationPatient = [f"{v:.9g}" for v in orientation]
+        data.PixelSpacing = [spacing[1], spacing[0]]
+        data.Rows, data.Columns = plane.shape
+        data.InstanceNumber = index + 1
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.BitsAllocated = data.BitsStored = 16
+        data.HighBit, data.PixelRepresentation = 15, 1
+        data.PixelData = np.rint((plane - intercept) / slope).astype(np.int16).tobytes()
+        data.save_as(path, enforce_file_format=True)
+        files.append(path)
+    return files
+
+
+@pytest.fixture(scope="session")
+def write_series():
+    """The function that writes a CT series as DICOM files, see `write_dicom_series`."""
+    return write_dicom_series

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,7 +120,7 @@ def find_series(folder: Path, name: str) -> list[Series]:
 
     Raises BadInput where the folder holds no DICOM, no CT volume, or images of several patients.
     """
-    headers, modalities = _ct_headers(_files(folder, name))
+    headers, modalities, unreadable = _ct_headers(_files(folder, name))
     if not headers:
         if modalities:
             raise BadInput(f"{name}: holds DICOM of {', '.join(sorted(modalities))} but no CT; give the CT's folder")
@@ -128,7 +129,7 @@ def find_series(folder: Path, name: str) -> list[Series]:
     if len(patients) > 1:
         raise BadInput(f"{name}: holds images of {len(patients)} patients; give a folder with one patient's scan")
     stacks = _stacks(headers)
-    series = [_checked(stack) for stack in stacks if not _is_localizer(stack)]
+    series = [_checked(stack, unreadable) for stack in stacks if not _is_localizer(stack)]
     if not series:
         raise BadInput(
             f"{name}: holds no CT series of at least {MINIMUM_SLICES} slices, only localizers or single slices; "
@@ -139,7 +140,7 @@ def find_series(folder: Path, name: str) -> list[Series]:
 
 def read_file_series(path: Path, name: str) -> Series:
     """The series of a single DICOM file, which must hold a whole volume (an enhanced, multi-frame CT)."""
-    headers, modalities = _ct_headers([path])
+    headers, modalities, _ = _ct_headers([path])
     if not headers:
         raise BadInput(f"{name}: is DICOM of {', '.join(sorted(modalities)) or 'no image'}, not CT; give a CT")
     if headers[0].frames < MINIMUM_SLICES:
@@ -195,22 +196,23 @@ def looks_like_dicom(path: Path) -> bool:
     return start[128:] == b"DICM" or start[:4] in (b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0", b"\x02\0\0\0")
 
 
-def _ct_headers(files: list[Path]) -> tuple[list[Header], set[str]]:
-    """The headers of the CT images among files, and the modalities of all that are DICOM."""
-    headers, modalities = [], set()
+def _ct_headers(files: list[Path]) -> tuple[list[Header], set[str], list[Path]]:
+    """The headers of the CT images among files, the modalities of all images, and the files that hold no image."""
+    headers, modalities, unreadable = [], set(), []
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # a report or a presentation state is no reason to warn
     try:
         for path in files:
             header = _header(path)
             if header is None:
+                unreadable.append(path)
                 continue
             modalities.add(header.text("0008|0060") or "unknown modality")
             if header.text("0008|0060") == "CT" and header.text("0008|0016") in (_CT_IMAGE, _ENHANCED_CT_IMAGE, ""):
                 headers.append(header)
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-    return headers, modalities
+    return headers, modalities, unreadable
 
 
 def _header(path: Path) -> Header | None:
@@ -315,8 +317,11 @@ def _is_localizer(stack: list[Header]) -> bool:
     return "LOCALIZER" in stack[0].text("0008|0008").upper() or sum(h.frames for h in stack) < MINIMUM_SLICES
 
 
-def _checked(stack: list[Header]) -> Series:
-    """The series of a stack, its files sorted along the slice normal, with what is wrong with its geometry."""
+def _checked(stack: list[Header], unreadable: Sequence[Path] = ()) -> Series:
+    """The series of a stack, its files sorted along the slice normal, with what is wrong with its geometry.
+
+    `unreadable` files in the same folder may be its missing slices (or reports): the problem names one.
+    """
     if stack[0].frames > 1:
         # GDCM reads the frames' positions; where they do not make an even stack it leaves a spacing of 1 mm each.
         unknown = stack[0].grid.spacing == (1.0, 1.0, 1.0)
@@ -326,7 +331,11 @@ def _checked(stack: list[Header]) -> Series:
         return Series(tuple(stack), "has slices without position or orientation; export it again as CT images")
     normal = _normal(stack[0])
     ordered = sorted(stack, key=lambda h: (float(np.dot(normal, _position(h))), h.path))
-    return Series(tuple(ordered), _stacking_problem(np.array([_position(h) for h in ordered]), normal))
+    problem = _stacking_problem(np.array([_position(h) for h in ordered]), normal)
+    damaged = [path.name for path in unreadable if path.parent == ordered[0].path.parent]
+    if problem and "missing" in problem and damaged:
+        problem += f" ({len(damaged)} files cannot be read, such as {damaged[0]})"
+    return Series(tuple(ordered), problem)
 
 
 def _position(header: Header) -> tuple[float, ...]:
@@ -341,22 +350,24 @@ def _normal(header: Header) -> np.ndarray:
 def _stacking_problem(positions: np.ndarray, normal: np.ndarray) -> str | None:
     """What keeps slices at sorted positions (N, 3) LPS mm from being a volume, or None.
 
-    Spacing may vary by a tenth (at least 0.08 mm, for positions rounded to 0.1 mm), and no slice may lie more than
+    Spacing may vary by a tenth (at least 0.11 mm, for positions rounded to 0.1 mm), and no slice may lie more than
     half a spacing off an even stack. A stack sheared by more than one degree comes from a tilted gantry: it is refused,
     since resampling it would smooth the density that is measured.
     """
     along = positions @ normal
     steps = np.diff(along)
     spacing = float(np.median(steps))
-    tolerance = max(0.08, 0.1 * spacing)
+    tolerance = max(0.11, 0.1 * spacing)
     if spacing < 0.01 or steps.min() < 0.1 * spacing:
         count = int(np.sum(steps < max(0.01, 0.1 * spacing)))
-        return f"has {count} duplicated slices (two at one position); give a folder with each slice once"
+        return f"has {_counted(count, 'duplicated slice')} (two at one position); give a folder with each slice once"
     if steps.max() > spacing + tolerance:
         missing = int(np.sum(np.rint(steps / spacing) - 1))
         at = along[int(steps.argmax())]
         if missing:
-            return f"has {missing} missing slices (the first gap after {at:.1f} mm); give the complete series"
+            return (
+                f"has {_counted(missing, 'missing slice')} (the first gap after {at:.1f} mm); give the complete series"
+            )
     even = along[0] + np.arange(len(along)) * (along[-1] - along[0]) / (len(along) - 1)
     if np.abs(steps - spacing).max() > tolerance or np.abs(along - even).max() > 0.5 * spacing:
         return (
@@ -371,6 +382,10 @@ def _stacking_problem(positions: np.ndarray, normal: np.ndarray) -> str | None:
             "regularization and give the saved volume"
         )
     return None
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _grid(headers: tuple[Header, ...]) -> grids.Grid:
