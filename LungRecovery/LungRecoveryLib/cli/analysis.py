@@ -74,7 +74,8 @@ def analyze(
 ) -> None:
     """Analyse a baseline CT and its follow-ups.
 
-    Leaves transforms, maps, recovery scores and a report. The first scan is the baseline. Dates come from DICOM or from --days; names of patients are never written.
+    Leaves transforms, maps, recovery scores and a report. The first scan is the baseline; dates come from DICOM or from
+    --days. Names of patients are never written.
     """
     from LungRecoveryLib import study
     from LungRecoveryLib.job import job_from, read_job_file

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 _PATIENT = "patient"
 _EXTENT_MM = (308.0, 238.0, 322.0)
+# What is measured, its name in the phantom's truth, and the digits shown.
+_COMPARED = (
+    ("volume_ml", "lung_volume_ml", 0),
+    ("jacobian", "jacobian_score", 2),
+    ("tissue_recovery", "tissue_recovery", 2),
+)
 
 
 def make_phantom(
@@ -104,8 +110,8 @@ def _show(content: dict[str, Any]) -> None:
     rows = []
     for timepoint, true in zip(content["timepoints"], content["truth"]["visits"], strict=True):
         cells = [timepoint["label"]]
-        for key, digits in (("volume_ml", 0), ("jacobian", 2), ("tissue_recovery", 2)):
-            cells += [number(timepoint[key], digits), number(true[key], digits)]
+        for key, truth, digits in _COMPARED:
+            cells += [number(timepoint[key], digits), number(true[truth], digits)]
         rows.append([*cells, timepoint["class"] or "-"])
     print_table(header, rows)
     typer.echo(f"report: {content['report']}")
