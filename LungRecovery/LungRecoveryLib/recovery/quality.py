@@ -1,23 +1,41 @@
 """Can this registration be trusted: measures, and a verdict with its reasons in words."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import isfinite
 
 import numpy as np
 import SimpleITK as sitk
 
+from ..grids import crop_to_mask, grid_of, place, resample_mask, same_grid, to_array, transform_to_field, with_spacing
+from .jacobian import as_mask, common_mask, volume_check
+
+_INVERSE_SPACING_MM = 3.0  # the inverse is checked at these steps: displacements are smooth
+_VOLUME_SPACING_MM = 3.0
+
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where the verdict turns. Edit with `dataclasses.replace`; `dataclasses.asdict` is JSON-able."""
+    """Where the verdict turns. Edit with `dataclasses.replace`; `dataclasses.asdict` is JSON-able.
+
+    A registration fails above `fail_folds_percent`, below `fail_dice` or when the similarity's gain is not above
+    `fail_similarity_gain`, except where both scans were as good as identical before (`identical_similarity`), where
+    nothing can be gained. It is to be reviewed above `review_folds_percent`, below `review_dice`, above
+    `review_inverse_p95_mm` or with a volume ratio outside low..high.
+    """
 
     fail_folds_percent: float = 0.1
     fail_dice: float = 0.90
     fail_similarity_gain: float = 0.0
+    identical_similarity: float = 0.98
     review_folds_percent: float = 0.0
     review_dice: float = 0.95
     review_inverse_p95_mm: float = 1.0
     review_volume_ratio_low: float = 0.85
     review_volume_ratio_high: float = 1.15
+
+
+DEFAULT_THRESHOLDS = Thresholds()
 
 
 def assess(
@@ -29,17 +47,215 @@ def assess(
     similarity_before: float,
     similarity_after: float,
     inside: np.ndarray | None = None,
-    tre: dict | None = None,
-    thresholds: Thresholds = Thresholds(),
+    tre: Mapping | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> dict:
-    """{"verdict", "reasons", "folds_percent", "lung_dice", "lung_hd95_mm", "inverse_mean_mm", "inverse_p95_mm",
-    "similarity_before", "similarity_after", "volume_ratio", "tre", "thresholds", "warnings"}.
+    """Measure a registration of a follow-up onto the baseline and judge it.
 
-    `fixed_lungs` and `inside` are on the jacobian's grid, `moving_lungs` on the follow-up's.
+    Parameters: the Jacobian on the working grid; the baseline's lungs on that grid and the follow-up's on its own (any
+    label counts); the transform from baseline points to follow-up points and its inverse; the mean similarity in the
+    lung before and after; `inside`, the voxels inside both fields of view (bool (z, y, x), working grid); `tre`, the
+    landmark errors where landmarks are given.
+
+    Returns {verdict, reasons, warnings, folds_percent, lung_dice, lung_hd95_mm, inverse_mean_mm, inverse_p95_mm,
+    similarity_before, similarity_after, volume_ratio (follow-up / baseline), mean_jacobian, tre, thresholds}. Dice,
+    HD95 and the volumes compare what both fields of view show of the lungs; undefined measures are None.
     """
-    raise NotImplementedError
+    grid = grid_of(jacobian)
+    if not same_grid(grid, fixed_lungs):
+        raise ValueError("the baseline's lungs are not on the Jacobian's grid")
+    common = common_mask(fixed_lungs, inside)
+    warped = as_mask(resample_mask(moving_lungs, grid, transform))
+    dice, hd95 = lung_overlap(common, warped if inside is None else warped & inside, jacobian)
+    inverse_mean, inverse_p95 = inverse_consistency(transform, inverse_transform, common, jacobian)
+    ratio = lung_volume_ratio(fixed_lungs, moving_lungs, inverse_transform, inside)
+    values = sitk.GetArrayViewFromImage(jacobian)[common]
+    mean_j = float(values.mean(dtype=np.float64)) if values.size else None
+    measures = {
+        "folds_percent": folds_percent(jacobian, common),
+        "lung_dice": dice,
+        "lung_hd95_mm": hd95,
+        "inverse_mean_mm": inverse_mean,
+        "inverse_p95_mm": inverse_p95,
+        "similarity_before": similarity_before,
+        "similarity_after": similarity_after,
+        "volume_ratio": ratio,
+        "mean_jacobian": mean_j,
+        "tre": None if tre is None else dict(tre),
+    }
+    decision, reasons = verdict(measures, thresholds)
+    check = volume_check(mean_j, ratio) if mean_j is not None and ratio else None
+    warnings = [check] if check else []
+    return {
+        "verdict": decision,
+        "reasons": reasons,
+        "warnings": warnings,
+        **measures,
+        "thresholds": asdict(thresholds),
+    }
 
 
-def verdict(measures: dict, thresholds: Thresholds = Thresholds()) -> tuple[str, list[str]]:
-    """("pass"|"review"|"fail", reasons) from the measures of `assess`."""
-    raise NotImplementedError
+def verdict(measures: Mapping, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> tuple[str, list[str]]:
+    """("pass" | "review" | "fail", the reasons in words) from the measures of `assess`; a pass has one reason too.
+
+    A measure that is missing or not a number is a reason to review: what could not be measured is not vouched for.
+    """
+    failures, doubts = _failures(measures, thresholds), _doubts(measures, thresholds)
+    if failures:
+        return "fail", failures + doubts
+    if doubts:
+        return "review", doubts
+    return "pass", ["No fold, the lungs agree, the similarity rose, the inverse is consistent, the breaths match."]
+
+
+def _failures(measures: Mapping, limits: Thresholds) -> list[str]:
+    folds, dice = _number(measures, "folds_percent"), _number(measures, "lung_dice")
+    before, after = _number(measures, "similarity_before"), _number(measures, "similarity_after")
+    reasons = []
+    if folds is not None and folds > limits.fail_folds_percent:
+        reasons.append(f"The deformation folds in {folds:.2g} % of the lung (limit {limits.fail_folds_percent:g} %).")
+    if dice is not None and dice < limits.fail_dice:
+        reasons.append(f"The lungs overlap with a Dice of only {dice:.3f} (limit {limits.fail_dice:g}).")
+    if before is not None and after is not None:
+        identical = before >= limits.identical_similarity and after >= limits.identical_similarity
+        if after - before <= limits.fail_similarity_gain and not identical:
+            reasons.append(
+                f"The registration did not make the scans more alike ({before:.3f} before, {after:.3f} after)."
+            )
+    return reasons
+
+
+def _doubts(measures: Mapping, limits: Thresholds) -> list[str]:
+    folds, dice = _number(measures, "folds_percent"), _number(measures, "lung_dice")
+    p95, ratio = _number(measures, "inverse_p95_mm"), _number(measures, "volume_ratio")
+    reasons = []
+    if folds is not None and limits.review_folds_percent < folds <= limits.fail_folds_percent:
+        reasons.append(f"The deformation folds in {folds:.2g} % of the lung.")
+    if dice is not None and limits.fail_dice <= dice < limits.review_dice:
+        reasons.append(f"The lungs overlap with a Dice of {dice:.3f}, below {limits.review_dice:g}.")
+    if p95 is not None and p95 > limits.review_inverse_p95_mm:
+        reasons.append(
+            f"Forth and back misses by {p95:.2f} mm at the 95th percentile (limit {limits.review_inverse_p95_mm:g} mm)."
+        )
+    low, high = limits.review_volume_ratio_low, limits.review_volume_ratio_high
+    if ratio is not None and not low <= ratio <= high:
+        reasons.append(
+            f"Inspiration mismatch: the follow-up's lungs have {ratio:.2f} times the baseline's volume "
+            f"(expected {low:g} to {high:g})."
+        )
+    missing = [words for name, words in _MEASURES.items() if _number(measures, name) is None]
+    if missing:
+        reasons.append(f"Could not be measured: {', '.join(missing)}.")
+    return reasons
+
+
+_MEASURES = {
+    "folds_percent": "folds",
+    "lung_dice": "the lungs' overlap",
+    "inverse_p95_mm": "the inverse's consistency",
+    "similarity_before": "the similarity before",
+    "similarity_after": "the similarity after",
+    "volume_ratio": "the volume ratio",
+}
+
+
+def _number(measures: Mapping, name: str) -> float | None:
+    value = measures.get(name)
+    return None if value is None or not isfinite(value) else float(value)
+
+
+def folds_percent(jacobian: sitk.Image, lungs: sitk.Image | np.ndarray) -> float | None:
+    """The share of lung voxels with J <= 0, in percent; None without a lung voxel."""
+    values = sitk.GetArrayViewFromImage(jacobian)[as_mask(lungs)]
+    return 100.0 * float(np.count_nonzero(~(values > 0))) / values.size if values.size else None
+
+
+def lung_overlap(a: np.ndarray, b: np.ndarray, grid: sitk.Image) -> tuple[float | None, float | None]:
+    """Dice and the 95th percentile of the surface distances in mm of two masks (z, y, x) on the grid of an image.
+
+    HD95 is the larger of the two directions, from every surface voxel of one mask to the surface of the other. Without
+    any voxel both are None; where only one mask is empty the Dice is 0 and HD95 None.
+    """
+    voxels = int(a.sum()) + int(b.sum())
+    if voxels == 0:
+        return None, None
+    dice = 2.0 * np.count_nonzero(a & b) / voxels
+    if not a.any() or not b.any():
+        return float(dice), None
+    union = _image(a | b, grid)
+    box = crop_to_mask(union, 2 * max(union.GetSpacing()))
+    surfaces = [_surface(resample_mask(_image(mask, grid), box)) for mask in (a, b)]
+    distances = [_distance_to(surface) for surface in surfaces]
+    one, other = (as_mask(surface) for surface in surfaces)
+    hd95 = max(np.percentile(distances[1][one], 95), np.percentile(distances[0][other], 95))
+    return float(dice), float(hd95)
+
+
+def _image(mask: np.ndarray, grid: sitk.Image) -> sitk.Image:
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    image.CopyInformation(grid)
+    return image
+
+
+def _surface(mask: sitk.Image) -> sitk.Image:
+    """The voxels of a mask that touch its outside by a face; the image's border counts as outside."""
+    padded = sitk.ConstantPad(mask, (1, 1, 1), (1, 1, 1), 0)
+    return sitk.Crop(sitk.BinaryContour(padded, fullyConnected=False), (1, 1, 1), (1, 1, 1))
+
+
+def _distance_to(surface: sitk.Image) -> np.ndarray:
+    """How far every voxel centre is from the nearest surface voxel's, mm."""
+    return np.abs(to_array(sitk.SignedMaurerDistanceMap(surface, squaredDistance=False, useImageSpacing=True)))
+
+
+def inverse_consistency(
+    transform: sitk.Transform, inverse_transform: sitk.Transform, lungs: np.ndarray, grid: sitk.Image
+) -> tuple[float | None, float | None]:
+    """How far inverse(transform(p)) misses p over the lung: mean and 95th percentile, mm; None without lung.
+
+    `lungs` is a mask (z, y, x) on the grid of the image `grid`.
+    """
+    if not lungs.any():
+        return None, None
+    mask = _image(lungs, grid)
+    points = with_spacing(crop_to_mask(mask, 0.0), tuple(max(s, _INVERSE_SPACING_MM) for s in mask.GetSpacing()))
+    forth_and_back = sitk.CompositeTransform([inverse_transform, transform])  # the last one is applied first
+    miss = np.linalg.norm(transform_to_field(forth_and_back, points), axis=0)
+    where = as_mask(resample_mask(mask, points))
+    misses = miss[where] if where.any() else miss.ravel()
+    return float(misses.mean(dtype=np.float64)), float(np.percentile(misses, 95))
+
+
+def lung_volume_ratio(
+    fixed_lungs: sitk.Image,
+    moving_lungs: sitk.Image,
+    inverse_transform: sitk.Transform | None = None,
+    inside: np.ndarray | None = None,
+) -> float | None:
+    """The volume of the follow-up's lungs over the baseline's, each in its own mask; None without lung in either.
+
+    Only what both fields of view show counts: the baseline's voxels in `inside`, and those of the follow-up that the
+    inverse takes into the baseline's grid. So a scan cut short does not look like a smaller breath.
+    """
+    baseline = np.count_nonzero(common_mask(fixed_lungs, inside)) * grid_of(fixed_lungs).voxel_ml
+    moving = as_mask(moving_lungs)
+    followup = np.count_nonzero(moving) * grid_of(moving_lungs).voxel_ml
+    if baseline == 0 or followup == 0:
+        return None
+    if inverse_transform is not None:
+        followup *= _share_seen(moving_lungs, fixed_lungs, inverse_transform)
+    return followup / baseline if followup else None
+
+
+def _share_seen(moving_lungs: sitk.Image, fixed_lungs: sitk.Image, inverse_transform: sitk.Transform) -> float:
+    """The share of the follow-up's lungs that lies in the baseline's field of view."""
+    coarse = with_spacing(
+        crop_to_mask(moving_lungs, 0.0), tuple(max(s, _VOLUME_SPACING_MM) for s in moving_lungs.GetSpacing())
+    )
+    lungs = as_mask(resample_mask(moving_lungs, coarse))
+    if not lungs.any():
+        return 1.0
+    grid = grid_of(fixed_lungs)
+    solid = place(sitk.Image(grid.size, sitk.sitkUInt8) + 1, grid)
+    seen = as_mask(resample_mask(solid, coarse, inverse_transform))
+    return float(np.count_nonzero(seen & lungs)) / np.count_nonzero(lungs)

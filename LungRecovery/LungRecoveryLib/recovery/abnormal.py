@@ -1,0 +1,106 @@
+"""Abnormal lung: parenchyma between -700 and +100 HU, until lesions are segmented.
+
+A threshold on the raw voxels would count noise, the walls of vessels and the blurred edge of the pleura. So the density
+of the parenchyma is estimated first: from voxels that neither belong to a vessel nor touch the lung's border, carried
+into the others from the parenchyma around, and freed of noise by a median, which keeps the edges of lesions.
+"""
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from ..grids import AIR_HU, Grid, crop_to_mask, grid_of, resample, resample_mask, to_array, to_image, with_spacing
+from .jacobian import as_mask
+
+ABNORMAL_LOW = -700.0
+ABNORMAL_HIGH = 100.0
+
+_WORKING_MM = 1.5  # finer scans are averaged to this: their noise is larger and lesions are not smaller
+_BLOOD_HU = 40.0
+_DENSE_HU = -300.0
+_FILL_MM = 2.0
+_SMALLEST_ML = 0.15  # smaller specks are noise or crossings of vessels
+
+
+def abnormal_mask(
+    ct: sitk.Image, lungs: sitk.Image | np.ndarray, vessels: sitk.Image | np.ndarray | None
+) -> np.ndarray:
+    """The abnormal lung of a scan: parenchyma of -700..+100 HU without the vessels; bool (z, y, x) on the ct's grid.
+
+    `ct` in HU; `lungs` and `vessels` (with their blurred rim, as `anatomy.vessels` gives them; None: no vessel is
+    known) on its grid, as images or arrays (z, y, x), any value but 0 counting. The estimate is steady against noise up
+    to an SD of 60 HU at 1.5 mm; lesions thinner than about 4 mm or smaller than 0.15 ml are not seen.
+    """
+    result = np.zeros(ct.GetSize()[::-1], bool)
+    lung = as_mask(lungs)
+    if not lung.any():
+        return result
+    lung_image = to_image(lung, ct)
+    box = crop_to_mask(lung_image, 2.0 * _WORKING_MM)
+    window = _window(grid_of(ct), box)
+    tubes = np.zeros_like(lung) if vessels is None else as_mask(vessels) & lung
+    spacing = tuple(s if s > 0.8 * _WORKING_MM else _WORKING_MM for s in box.spacing)
+    grid = box if spacing == box.spacing else with_spacing(box, spacing)
+    hu = np.clip(to_array(resample(ct, grid), np.float32), AIR_HU, 200.0)
+    inside = as_mask(resample_mask(lung_image, grid))
+    # Averaging blurs the vessels into their neighbours: whatever they touch is not pure parenchyma.
+    vascular = to_array(resample(to_image(tubes.astype(np.float32), ct), grid, outside=0.0)) > 0.02
+    parenchyma = _parenchyma_density(hu, inside, vascular, grid)
+    found = inside & (parenchyma >= ABNORMAL_LOW) & (parenchyma <= ABNORMAL_HIGH)
+    found = _without_specks(_without_thin_parts(found), grid)
+    native = as_mask(resample_mask(to_image(found, grid), box))
+    around = to_array(resample(to_image(parenchyma, grid), box), np.float32)
+    lumen = tubes[window] & (sitk.GetArrayViewFromImage(ct)[window] > _half_blood(around))
+    result[window] = native & lung[window] & ~lumen
+    return result
+
+
+def _half_blood(parenchyma: np.ndarray) -> np.ndarray:
+    """The HU halfway from the parenchyma around to blood: where a vessel's lumen ends and its blurred rim begins.
+
+    Its mask reaches into the lung around, which is to be counted. Dense parenchyma gives no contrast: there the whole
+    mask is taken as vessel.
+    """
+    return 0.5 * (np.minimum(parenchyma, _DENSE_HU) + _BLOOD_HU)
+
+
+def _window(whole: Grid, part: Grid) -> tuple[slice, slice, slice]:
+    """Where a crop lies in the array of the whole."""
+    start = np.rint(whole.indices(np.array(part.origin)[None])[0]).astype(int)
+    return tuple(slice(a, a + n) for a, n in zip(start[::-1], part.shape, strict=True))
+
+
+def _parenchyma_density(hu: np.ndarray, lung: np.ndarray, tubes: np.ndarray, grid: Grid) -> np.ndarray:
+    """HU of the parenchyma everywhere in the lung, without noise."""
+    cross = ndimage.generate_binary_structure(3, 1)
+    pure = ndimage.binary_erosion(lung, cross, border_value=1) & ~tubes
+    filled = np.where(pure, hu, _carried(hu, pure, grid))
+    return ndimage.median_filter(filled, size=3, mode="nearest")
+
+
+def _carried(hu: np.ndarray, known: np.ndarray, grid: Grid) -> np.ndarray:
+    """HU of the known voxels carried into the others: a Gaussian mean of the known around, twice as wide where few."""
+    result = np.full_like(hu, AIR_HU)
+    missing = np.ones_like(known)
+    for width in (_FILL_MM, 2.0 * _FILL_MM, 4.0 * _FILL_MM):
+        sigma = [width / s for s in grid.spacing[::-1]]
+        weight = ndimage.gaussian_filter(known.astype(np.float32), sigma, truncate=3.0)
+        value = ndimage.gaussian_filter(np.where(known, hu, 0.0).astype(np.float32), sigma, truncate=3.0)
+        usable = missing & (weight > 0.05)
+        result[usable] = value[usable] / weight[usable]
+        missing &= ~usable
+    return result
+
+
+def _without_thin_parts(mask: np.ndarray) -> np.ndarray:
+    cross = ndimage.generate_binary_structure(3, 1)
+    core = ndimage.binary_opening(mask, cross)
+    return ndimage.binary_dilation(core, cross, iterations=2, mask=mask)
+
+
+def _without_specks(mask: np.ndarray, grid: Grid) -> np.ndarray:
+    labels, count = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1) * grid.voxel_ml
+    keep = sizes >= _SMALLEST_ML
+    keep[0] = False
+    return keep[labels]
