@@ -1,0 +1,117 @@
+"""What is air inside the body and what is air, foam and cloth around it."""
+
+import numpy as np
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from .working import Working, ball, components
+
+AIR_HU = -300.0  # darker than this: air or aerated lung, up to dense ground glass
+_DENSE_HU = -250.0
+_PURE_MARGIN = 45.0  # above the scan's level of pure air; even emphysematous lungs have a higher median
+_OUTSIDE_SHARE = 0.3
+_ENCLOSED_SHARE = 0.6
+_BODY_SIDES = 1.75  # of four; a lung cut by two borders of a crop still has two
+_BODY_SIDES_SMALL = 2.5
+_SMALL_ML = 20.0
+_MARKER_HU = -600.0
+_MARKER_ML = 1.0
+_GAS, _LUNG = 1, 2
+
+
+def air_in_body(work: Working) -> np.ndarray:
+    """Air and aerated tissue that the body encloses, (z, y, x) bool: lungs, airways, gas of the bowel.
+
+    The border of the scan does not count as open, because a crop may cut through the lung. What is refused: pure air
+    that reaches the border of an axial slice; whatever lies open to that air, such as cloth; and what has body on
+    too few sides, such as the foam of a table.
+    """
+    air = work.field & (work.hu < AIR_HU)
+    outside = _outside_air(work, air)
+    labels, sizes = components(air & ~outside)
+    closed, sides = _enclosure(_body(work), outside)
+    voxels = np.maximum(sizes, 1)
+    closed_share = np.bincount(labels.ravel(), closed.ravel(), len(sizes)) / voxels
+    mean_sides = np.bincount(labels.ravel(), sides.ravel(), len(sizes)) / voxels
+    least = np.where(sizes * work.voxel_ml < _SMALL_ML, _BODY_SIDES_SMALL, _BODY_SIDES)
+    keep = (closed_share > _ENCLOSED_SHARE) & (mean_sides > least) & (sizes > 0)
+    return keep[labels]
+
+
+def _outside_air(work: Working, air: np.ndarray) -> np.ndarray:
+    """The air around the body: open to the border of the field in its axial slice and, by its median, pure air.
+
+    Judged slice by slice, because nose and trachea join the lungs to the air outside in space; but a piece that is
+    pure in a few of its slices only is a lung which the border cuts.
+    """
+    in_plane = np.zeros((3, 3, 3), bool)
+    in_plane[1] = ndimage.generate_binary_structure(2, 1)
+    labels, sizes = components(air, in_plane)
+    border = ~ndimage.binary_erosion(work.field, in_plane)
+    border[:, 0] = border[:, -1] = border[:, :, 0] = border[:, :, -1] = True
+    touches = np.zeros(len(sizes), bool)
+    touches[np.unique(labels[border & air])] = True
+    pure = np.bincount(labels.ravel(), (work.hu < pure_air_level(work) + _PURE_MARGIN).ravel(), len(sizes))
+    outside = touches & (pure > 0.5 * sizes)
+    outside[0] = False
+    outside = outside[labels]
+    pieces, voxels = components(air)
+    share = np.bincount(pieces.ravel(), outside.ravel(), len(voxels)) / np.maximum(voxels, 1)
+    return outside & (share > _OUTSIDE_SHARE)[pieces]
+
+
+def pure_air_level(work: Working) -> float:
+    """The HU of pure air in this scan: near -1000, but calibrations differ by tens of HU."""
+    dark = work.hu[work.field & (work.hu < AIR_HU)]
+    return min(float(np.percentile(dark, 5)) if dark.size else -1000.0, -965.0)
+
+
+def _body(work: Working) -> np.ndarray:
+    """Soft tissue and bone in thick pieces: no table, no cloth."""
+    dense = work.field & (work.hu > _DENSE_HU)
+    thick = ndimage.binary_opening(dense, ball(2))
+    labels, sizes = components(thick)
+    if not sizes.any():
+        return thick
+    return (sizes >= 0.05 * sizes.max())[labels]
+
+
+def _enclosure(body: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the four axis-parallel rays of every voxel meet within its axial slice.
+
+    Returns whether each of them meets the body or at least never the air outside (bool), and how many of them meet
+    the body (uint8).
+    """
+    closed = np.ones(body.shape, bool)
+    sides = np.zeros(body.shape, np.uint8)
+    for axis in (1, 2):
+        for step in (1, -1):
+            order = (slice(None),) * axis + (slice(None, None, step),)
+            meets_body = np.logical_or.accumulate(body[order], axis=axis)[order]
+            meets_air = np.logical_or.accumulate(outside[order], axis=axis)[order]
+            closed &= meets_body | ~meets_air
+            sides += meets_body
+    return closed, sides
+
+
+def lung_air(work: Working, air: np.ndarray) -> np.ndarray:
+    """The parts of the air in the body that can be lung, (z, y, x) bool: large, and not as empty as gas.
+
+    Lung and gas in the stomach, with little more than the diaphragm between them, run together at AIR_HU: they are
+    told apart as pieces at _MARKER_HU, which a watershed then lets grow again.
+    """
+    labels, sizes = components(air & (work.hu < _MARKER_HU))
+    inner = ndimage.binary_erosion(labels > 0, ball(1))
+    gas = pure_air_level(work) + _PURE_MARGIN
+    kind = np.zeros(len(sizes), np.int32)
+    boxes = ndimage.find_objects(labels)
+    for label in np.flatnonzero(sizes * work.voxel_ml >= _MARKER_ML):
+        box = boxes[label - 1]
+        values = work.hu[box][(labels[box] == label) & inner[box]]
+        empty = values.size == 0 or float(np.median(values)) <= gas
+        kind[label] = _GAS if empty else _LUNG
+    if not (kind == _LUNG).any():
+        return np.zeros(air.shape, bool)
+    lung = watershed(work.hu, kind[labels], mask=air) == _LUNG
+    labels, sizes = components(lung)
+    return (sizes * work.voxel_ml >= _SMALL_ML)[labels]

@@ -1,0 +1,95 @@
+"""The lungs in a chest CT: right and left, with vessels and lesions, without trachea and main bronchi.
+
+The work is done on a 2 mm grid along the patient's axes; the surface is then drawn again on the scan's own voxels.
+"""
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from ..errors import BadInput
+from ..grids import Grid, grid_of, resample, resample_mask, to_array, to_image
+from ..progress import Progress, no_progress
+from .airways import central_airways
+from .body import air_in_body, lung_air
+from .fill import fill_lung
+from .sides import LEFT, RIGHT, split_sides
+from .surface import Coarse, redraw
+from .working import Working, components, mask_volume, working_volume
+
+__all__ = ["LEFT", "RIGHT", "label_sides", "segment_lungs"]
+
+_LEAST_ML = 50.0
+_PIECE_SHARE = 0.03
+_NO_LUNG = "there is no lung in the field of this scan: give a CT of the chest in Hounsfield units that shows at least one lung"
+
+
+def segment_lungs(ct: sitk.Image, progress: Progress = no_progress) -> sitk.Image:
+    """Segment the lungs of a chest CT, whole or cropped, on any grid.
+
+    `ct` is a 3D image in HU. The result lies on its grid: uint8, 1 = right lung, 2 = left lung of the PATIENT (LPS:
+    the right lung at smaller x, whatever the image's direction), 0 elsewhere. Vessels and dense lesions belong to the
+    lung, trachea and main bronchi do not. Raises BadInput when no lung is in the field.
+    """
+    progress("lungs", 0.0)
+    work = working_volume(ct)
+    progress("lungs", 0.15)
+    inner_air = air_in_body(work)
+    candidates = lung_air(work, inner_air)
+    if candidates.sum() * work.voxel_ml < _LEAST_ML:
+        raise BadInput(_NO_LUNG)
+    progress("lungs", 0.3)
+    airway = central_airways(work, inner_air, candidates)
+    air = _lung_pieces(work, inner_air & ~airway)
+    if air.sum() * work.voxel_ml < _LEAST_ML:
+        raise BadInput(_NO_LUNG)
+    sides = split_sides(work, air, airway)
+    progress("lungs", 0.45)
+    lungs = np.zeros(sides.shape, np.uint8)
+    for side in (RIGHT, LEFT):
+        if (sides == side).any():
+            filled = fill_lung(work, sides == side, airway | (inner_air & ~air) | (sides == 3 - side))
+            lungs[filled & (lungs == 0)] = side
+        progress("lungs", 0.45 + 0.15 * side)
+    coarse = Coarse(work, lungs, air, airway | (inner_air & ~air))
+    return redraw(ct, coarse, lambda fraction: progress("lungs", 0.75 + 0.25 * fraction))
+
+
+def _lung_pieces(work: Working, air: np.ndarray) -> np.ndarray:
+    """The lungs among the pieces of air in the body, without crumbs."""
+    labels, sizes = components(lung_air(work, air))
+    return (sizes >= _PIECE_SHARE * sizes.max(initial=0))[labels] & (labels > 0)
+
+
+def label_sides(mask: sitk.Image, ct: sitk.Image | None = None) -> sitk.Image:
+    """Name the sides of given lungs: uint8, 1 = right, 2 = left (LPS), on the mask's grid.
+
+    `mask` is any label map whose non-zero voxels are lung: binary, already labelled by side, or by lobe. If it has
+    exactly the labels 1 and 2 and these lie right and left of each other, it is returned as it is, otherwise the
+    sides are found by geometry (swapped labels are so put right). `ct` (HU, any grid) helps to name a lone lung and
+    to cut lungs that touch. Raises BadInput when the mask is empty or does not overlap the CT.
+    """
+    grid = grid_of(mask)
+    labels = to_array(mask)
+    inside = labels != 0
+    if not inside.any():
+        raise BadInput("the lung mask is empty: give a mask with non-zero voxels in the lungs")
+    if set(np.unique(labels).tolist()) == {0, RIGHT, LEFT} and _sides_agree(labels, grid):
+        return to_image(labels.astype(np.uint8), grid)
+    if ct is not None:
+        work = working_volume(ct)
+    else:
+        work = mask_volume(inside, grid)
+    coarse = to_array(resample(sitk.Cast(to_image(inside, grid), sitk.sitkFloat32), work.grid, outside=0.0)) > 0.5
+    if not coarse.any():
+        raise BadInput("the lung mask does not overlap the scan: give a mask that was drawn on this scan")
+    sides = split_sides(work, coarse)
+    nearest = ndimage.distance_transform_edt(sides == 0, return_distances=False, return_indices=True)
+    everywhere = to_image(sides[tuple(nearest)], work.grid)
+    return to_image(np.where(inside, to_array(resample_mask(everywhere, grid)), 0).astype(np.uint8), grid)
+
+
+def _sides_agree(labels: np.ndarray, grid: Grid) -> bool:
+    """Whether label 1 lies to the patient's right of label 2."""
+    x = [grid.points(np.argwhere(labels == side).mean(axis=0)[None, ::-1])[0, 0] for side in (RIGHT, LEFT)]
+    return bool(x[0] < x[1])
