@@ -1,0 +1,135 @@
+"""What stands in the report beside figures and tables: the lines of the settings, sources, versions and warnings."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from LungRecoveryLib.report import text
+from LungRecoveryLib.results import StudyResult, TimePointResult
+
+Line = tuple[str, str]
+
+# What may be shown of where a scan came from. Anything else (and so any name, date or path) stays out of the report.
+_SOURCE = {
+    "format": "format",
+    "series_description": "series",
+    "kernel": "kernel",
+    "slice_thickness_mm": "slice thickness, mm",
+    "voxel_mm": "voxel, mm",
+    "size": "voxels",
+    "position": "position",
+    "breath_phase": "breath",
+    "breath": "breath",
+}
+
+HOW_TO_READ = (
+    "Classes: ● complete from {complete}, ◐ partial from {partial}, ○ persistent below. The class follows tissue recovery where at "
+    "least {minimum} % of the lung was abnormal at baseline, else the Jacobian score; complete also needs less than {abnormal} % "
+    "abnormal lung left and no region worse.",
+    "Jacobian: how many times larger a small piece of lung is in the follow-up than at baseline; 1 = same volume. It follows "
+    "the breath as well as disease.",
+    "Density change: tissue gained or lost per millilitre of baseline lung (mg/ml), after the change in volume is accounted for, so "
+    "that a deeper breath alone changes nothing.",
+)
+
+
+def how_to_read(study: StudyResult) -> list[str]:
+    """Sentences that explain classes and maps, with the thresholds of this study."""
+    t = study.settings.get("score_thresholds") or {}
+    values = {
+        "complete": f"{t.get('complete', 0.85):.2f}",
+        "partial": f"{t.get('partial', 0.5):.2f}",
+        "minimum": f"{t.get('minimum_abnormal_percent', 1.0):g}",
+        "abnormal": f"{t.get('complete_abnormal_percent', 2.0):g}",
+    }
+    return [sentence.format(**values) for sentence in HOW_TO_READ]
+
+
+def facts(study: StudyResult) -> list[Line]:
+    """The study in a few lines for the head of the report."""
+    last = study.timepoints[-1]
+    span = f", {text.days(last.days)} after baseline" if last.days and len(study.timepoints) > 1 else ""
+    follow_ups = len(study.followups)
+    return [
+        ("Scans", f"baseline and {follow_ups} follow-up{'s' * (follow_ups != 1)}" if follow_ups else "baseline only"),
+        ("Last scan", text.title(last) + (span if "day" not in text.title(last).lower() else "")),
+        ("Registration", f"{study.settings['preset']} preset, {study.settings['spacing_mm']:g}\u202fmm grid"),
+        ("Software", f"LungRecovery {study.versions.get('lungrecovery', '')}"),
+    ]
+
+
+def source_lines(timepoint: TimePointResult) -> list[Line]:
+    """Where a scan came from, in what the report may show."""
+    lines = [(_SOURCE[key], _value(timepoint.source[key])) for key in _SOURCE if timepoint.source.get(key) not in (None, "", [])]
+    lungs = "given with the scan" if timepoint.lungs_source == "given" else "segmented by this software"
+    return [*lines, ("lung mask", lungs)]
+
+
+def settings_lines(study: StudyResult) -> list[Line]:
+    """The settings in words, the nested ones flat."""
+    names = {
+        "preset": "Registration preset",
+        "spacing_mm": "Grid of the maps, mm",
+        "device": "Device",
+        "threads": "Threads",
+        "seed": "Random seed",
+        "native_maps": "Maps on the scan's own grid",
+    }
+    lines = [(names[k], _value(study.settings[k])) for k in names if study.settings.get(k) is not None]
+    bands = "; ".join(
+        f"{str(b['name']).replace('_', ' ')} {_value(b['low'])} to {_value(b['high'])}" for b in study.settings.get("bands", [])
+    )
+    return [*lines, *([("Density bands, HU", bands)] if bands else [])]
+
+
+def version_lines(study: StudyResult) -> list[Line]:
+    """The versions of the software."""
+    return [("LungRecovery" if k == "lungrecovery" else k, v) for k, v in study.versions.items()]
+
+
+def timing_lines(study: StudyResult) -> list[Line]:
+    """How long what took, and on which device each registration ran."""
+    lines = [(stage.replace("_", " "), text.seconds(value)) for stage, value in study.seconds.items()]
+    for t in study.followups:
+        spent = (t.registration or {}).get("seconds")
+        total = sum(v for v in spent.values() if isinstance(v, int | float)) if isinstance(spent, Mapping) else spent
+        if isinstance(total, int | float):
+            lines.append((f"registration of {text.title(t)}", f"{text.seconds(total)} on {(t.registration or {}).get('device', '?')}"))
+    return lines
+
+
+def absent_lines(study: StudyResult) -> list[Line]:
+    """Layers that were not made, and why."""
+    return [(layer.replace("_", " "), reason) for layer, reason in study.absent.items()]
+
+
+def warnings(study: StudyResult) -> list[Line]:
+    """Every warning with the time point it belongs to, each once."""
+    found: dict[str, str] = {}
+    for who, sentence in _warnings(study):
+        found.setdefault(sentence, who)
+    return [(who, sentence) for sentence, who in found.items()]
+
+
+def _warnings(study: StudyResult) -> Iterator[Line]:
+    for t in study.timepoints:
+        if not t.reliable:
+            yield text.title(t), f"{text.UNRELIABLE}: {'; '.join(text.quality_reasons(t))}."
+        for sentence in (*t.warnings, *((t.quality or {}).get("warnings") or ())):
+            yield text.title(t), sentence
+    for sentence in study.warnings:
+        yield "Study", sentence
+
+
+def registration_notes(timepoint: TimePointResult) -> list[str]:
+    """What the registration had to say, such as a fallback to the CPU."""
+    return [str(note) for note in (timepoint.registration or {}).get("notes") or ()]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " × ".join(_value(v) for v in value)
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("-", "−")
+    return str(value).replace("-", "−") if isinstance(value, int) else str(value)

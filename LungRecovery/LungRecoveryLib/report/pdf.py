@@ -1,0 +1,103 @@
+"""The report as a PDF on A4, with the same words, tables and figures as the HTML page."""
+
+from pathlib import Path
+
+from LungRecoveryLib.progress import Progress, no_progress
+from LungRecoveryLib.report import content, tables, text
+from LungRecoveryLib.report.pages import Document
+from LungRecoveryLib.report.pictures import Figures
+from LungRecoveryLib.report.style import LIGHT
+from LungRecoveryLib.results import StudyResult, TimePointResult
+
+TITLE = "LungRecovery report"
+
+
+def write(study: StudyResult, figures: Figures, path: Path, progress: Progress = no_progress) -> None:
+    """Write the PDF of a report."""
+    document = Document(TITLE)
+    _summary(document, study, figures)
+    _scores(document, study)
+    _density(document, study, figures)
+    for i, timepoint in enumerate(study.timepoints):
+        progress("report", 0.5 * i / len(study.timepoints), f"PDF: {timepoint.label}")
+        _timepoint(document, study, timepoint, figures)
+    _method(document, study)
+    progress("report", 0.6, path.name)
+    document.save(path)
+
+
+def _summary(document: Document, study: StudyResult, figures: Figures) -> None:
+    document.heading(text.overall(study), 1)
+    document.paragraph("     ".join(f"{key}: {value}" for key, value in content.facts(study)), 7.8, LIGHT.muted, after=0.12)
+    document.heading("Summary", 2)
+    for t in study.timepoints:
+        name = text.get(t.scores, text.WHOLE, "class")
+        mark = "⚠" if not t.reliable else "·" if t.baseline else text.CLASS_SYMBOL.get(name or "", "·")
+        document.paragraph(text.summary(study, t), mark=mark)
+    warned = content.warnings(study)
+    if warned:
+        document.space(0.08)
+        document.boxed("Please note", [f"{who}: {sentence}" for who, sentence in warned])
+    for drawing in figures.charts:
+        if drawing.name == "trajectory":
+            document.figure(drawing)
+    for drawing in figures.course:
+        document.figure(drawing)
+
+
+def _scores(document: Document, study: StudyResult) -> None:
+    document.heading("Scores", 2, keep=2.0)
+    document.table(tables.scores_by_time(study))
+    document.lines("In words", tables.score_explanations(study))
+    course = tables.trajectory_table(study)
+    if course:
+        document.table(course)
+    if study.followups:
+        for score in text.SCORES:
+            table = tables.scores_by_region(study, score)
+            if table.rows:
+                document.table(table)
+    document.heading("How to read this", 3)
+    for sentence in content.how_to_read(study):
+        document.paragraph(sentence, 7.8, mark="•", after=0.03)
+
+
+def _density(document: Document, study: StudyResult, figures: Figures) -> None:
+    document.heading("Density and volume", 2, keep=3.0)
+    for drawing in figures.charts:
+        if drawing.name != "trajectory":
+            document.figure(drawing)
+    document.table(tables.density_over_time(study))
+
+
+def _timepoint(document: Document, study: StudyResult, timepoint: TimePointResult, figures: Figures) -> None:
+    if not timepoint.baseline:
+        document.new_page()
+    mark = "" if timepoint.reliable else f" {text.UNRELIABLE}"
+    title = text.title(timepoint)
+    baseline = " (baseline)" if timepoint.baseline and timepoint.label.lower() != "baseline" else ""
+    document.heading(f"{title}{baseline}{mark}", 2, keep=1.5)
+    document.paragraph(text.summary(study, timepoint))
+    if not timepoint.baseline:
+        where = text.region_sentence(study, timepoint)
+        if where:
+            document.paragraph(where)
+        document.paragraph(text.verdict_sentence(timepoint))
+    for drawing in figures.followups.get(timepoint.folder, ()):
+        document.figure(drawing)
+    if not timepoint.baseline:
+        document.table(tables.regions_of(study, timepoint))
+    document.table(tables.density_by_region(study, timepoint))
+    document.lines("The scan", content.source_lines(timepoint))
+    for note in content.registration_notes(timepoint):
+        document.paragraph(note, 7.5, LIGHT.muted)
+
+
+def _method(document: Document, study: StudyResult) -> None:
+    document.heading("Quality and method", 2, keep=2.0)
+    if study.followups:
+        document.table(tables.quality_table(study))
+    document.lines("Settings", content.settings_lines(study))
+    document.lines("Versions", content.version_lines(study))
+    document.lines("Not part of this study", content.absent_lines(study))
+    document.lines("Time taken", content.timing_lines(study))

@@ -1,0 +1,301 @@
+"""The tables of the report, as text ready to be set in HTML or PDF."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from LungRecoveryLib.report import text
+from LungRecoveryLib.report.text import CHANGE, DENSITY, SCORES, UNDEFINED, WHOLE
+from LungRecoveryLib.results import StudyResult, TimePointResult
+
+LEFT, RIGHT = "left", "right"
+MAIN_REGIONS = ("lungs", "right", "left")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's head, the unit of its numbers, and how wide it is compared with the others."""
+
+    title: str
+    unit: str = ""
+    align: str = RIGHT
+    width: float = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row's cells; `level` indents the first, `note` explains it in small print, `unreliable` marks the row."""
+
+    cells: tuple[str, ...]
+    level: int = 0
+    note: str = ""
+    unreliable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a title and, below it, notes that say what the numbers are."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def scores_by_time(study: StudyResult) -> Table:
+    """The scores of the whole lung, side by side, a row for each time point."""
+    columns = (
+        Column("Time point", align=LEFT, width=1.7),
+        Column("Tissue recovery", width=1.1),
+        Column("Abnormal lung", "%"),
+        Column("Jacobian score"),
+        Column("normalised"),
+        Column("Class", align=LEFT, width=1.3),
+        Column("Registration", align=LEFT, width=1.5),
+    )
+    rows = tuple(
+        Row(
+            (
+                text.title(t),
+                *_scores(t, WHOLE, ("tissue_recovery",)),
+                DENSITY["abnormal_percent"].show(text.get(t.density, WHOLE, "abnormal_percent")),
+                *_scores(t, WHOLE, ("jacobian", "jacobian_normalized")),
+                "baseline" if t.baseline else text.class_words(text.get(t.scores, WHOLE, "class")),
+                "–" if t.baseline else text.verdict(t),
+            ),
+            unreliable=not t.reliable,
+        )
+        for t in study.timepoints
+    )
+    return Table("Scores of the whole lung", columns, _mark(rows), tuple(_explain(SCORES)))
+
+
+def score_explanations(study: StudyResult) -> list[tuple[str, str]]:
+    """For each follow-up its title and the sentence that explains its scores."""
+    return [
+        (text.title(t), text.get(t.scores, WHOLE, "explanation") or "")
+        for t in study.followups
+        if text.get(t.scores, WHOLE, "explanation")
+    ]
+
+
+def scores_by_region(study: StudyResult, score: str) -> Table:
+    """One score, a row for each region and a column for each follow-up."""
+    measure = SCORES[score]
+    columns = (Column("Region", align=LEFT, width=1.8),) + tuple(_time_column(t) for t in study.followups)
+    rows = []
+    for region, name in study.regions.items():
+        cells = []
+        for t in study.followups:
+            value = measure.show(text.get(t.scores, region, score))
+            symbol = text.CLASS_SYMBOL.get(text.get(t.scores, region, "class") or "", "")
+            cells.append(f"{value} {symbol}".strip() if score == "tissue_recovery" else value)
+        if any(text.get(t.scores, region, score) is not None for t in study.followups):
+            rows.append(Row((name, *cells), level=region_level(region)))
+    return Table(f"{measure.title} by region", columns, tuple(rows))
+
+
+def regions_of(study: StudyResult, timepoint: TimePointResult) -> Table:
+    """Everything about the regions at one follow-up: scores, class, volume and density."""
+    present = [m for m in CHANGE if any(text.get(_table(timepoint, m), r, m) is not None for r in study.regions)]
+    columns = (
+        Column("Region", align=LEFT, width=1.7),
+        Column("Tissue recovery"),
+        Column("Abnormal lung", "%"),
+        Column("Jacobian score"),
+        Column("normalised", width=1.05),
+        *(Column(CHANGE[m].title, CHANGE[m].unit) for m in present),
+        Column("Class", align=LEFT, width=1.25),
+    )
+    rows = tuple(
+        Row(
+            (
+                name,
+                *_scores(timepoint, region, ("tissue_recovery",)),
+                DENSITY["abnormal_percent"].show(text.get(timepoint.density, region, "abnormal_percent")),
+                *_scores(timepoint, region, ("jacobian", "jacobian_normalized")),
+                *(CHANGE[m].show(text.get(_table(timepoint, m), region, m)) for m in present),
+                text.class_words(text.get(timepoint.scores, region, "class")),
+            ),
+            level=region_level(region),
+            unreliable=not timepoint.reliable,
+        )
+        for region, name in study.regions.items()
+        if region in timepoint.scores
+    )
+    notes = tuple(f"{CHANGE[m].title}: {CHANGE[m].meaning}." for m in present)
+    return Table(f"Regions at {text.title(timepoint)}", columns, _mark(rows), notes)
+
+
+def density_over_time(study: StudyResult, region: str = WHOLE) -> Table:
+    """The density of one region, a row for each measure and a column for each time point."""
+    columns = (Column(study.regions.get(region, region), align=LEFT, width=2.6),) + tuple(
+        _time_column(t, mark=False) for t in study.timepoints
+    )
+    rows = []
+    for key, measure in DENSITY.items():
+        values = [text.get(t.density, region, key) for t in study.timepoints]
+        if any(v is not None for v in values):
+            rows.append(_density_row(measure, values))
+    for band in study.settings.get("bands", []):
+        values = [(text.get(t.density, region, "bands_percent") or {}).get(band["name"]) for t in study.timepoints]
+        if any(v is not None for v in values):
+            measure = text.Measure(band_title(band), "%", 1, "share of the lung in this density band")
+            rows.append(Row((f"{band_title(band)}, %", *(measure.show(v) for v in values)), note=band_range(band)))
+    return Table(
+        "Density and volume",
+        columns,
+        tuple(rows),
+        ("Measured in each scan's own voxels, not in the registered images, so a failed registration does not touch it.",),
+    )
+
+
+def density_by_region(study: StudyResult, timepoint: TimePointResult) -> Table:
+    """The density of every region of one scan."""
+    shown = {key: m for key, m in DENSITY.items() if key != "sd_hu"}
+    columns = (Column("Region", align=LEFT, width=1.7),) + tuple(Column(m.title, m.unit) for m in shown.values())
+    rows = tuple(
+        Row((name, *(m.show(text.get(timepoint.density, region, key)) for key, m in shown.items())), region_level(region))
+        for region, name in study.regions.items()
+        if region in timepoint.density
+    )
+    return Table(f"Density by region, {text.title(timepoint)}", columns, rows)
+
+
+def trajectory_table(study: StudyResult) -> Table | None:
+    """Trend and interval of each series of the whole lung; None where there is none."""
+    axis = study.trajectory.get("axis", "visit")
+    chosen = [s for s in study.trajectory.get("series", {}).values() if s["region"] == WHOLE]
+    if not chosen:
+        return None
+    scores = [s for s in chosen if s["name"] in SCORES]
+    rows = []
+    for series in scores + [s for s in chosen if s["name"] not in SCORES]:
+        measure = text.measure_of(series)
+        reached = text.day_reached(series) if series in scores and axis == "days" else UNDEFINED
+        unit = f", {measure.unit}" if measure.unit else ""
+        rows.append(
+            Row(
+                (measure.title + unit, _MODELS.get(series.get("model"), UNDEFINED), text.trend(series, axis), reached),
+                unreliable=not all(p["reliable"] for p in series["points"]),
+                note=series.get("note") or "",
+            )
+        )
+    columns = (
+        Column("Whole lung", align=LEFT, width=1.5),
+        Column("Model", align=LEFT, width=1.1),
+        Column("Change or trend", align=LEFT, width=2.4),
+        Column("Reaches 0.85", align=LEFT, width=1.6),
+    )
+    return Table("Course over time", columns, _mark(tuple(rows)), tuple(study.trajectory.get("notes") or ()))
+
+
+_MODELS = {
+    "change": "difference of two dates",
+    "linear": "linear trend",
+    "exponential": "exponential approach",
+}
+
+
+def quality_table(study: StudyResult) -> Table:
+    """The measures behind the quality verdicts, with the limits they were held against."""
+    limits = study.settings.get("quality_thresholds") or {}
+    rows = []
+    for key, (name, unit, decimals, limit) in _QUALITY.items():
+        values = [(t.quality or {}).get(key) for t in study.followups]
+        if any(isinstance(v, int | float) for v in values):
+            shown = (text.number(v, decimals) if isinstance(v, int | float) else UNDEFINED for v in values)
+            rows.append(Row((f"{name}, {unit}" if unit else name, *shown, limit(limits))))
+    errors = [((t.quality or {}).get("tre") or {}) for t in study.followups]
+    if any(isinstance(e.get("mean_mm", e.get("mean")), int | float) for e in errors):
+        shown = (text.number(e.get("mean_mm", e.get("mean")), 2) for e in errors)
+        rows.append(Row(("Landmark error (TRE), mean, mm", *shown, "")))
+    rows.append(Row(("Verdict", *(text.verdict(t) for t in study.followups), "")))
+    columns = (
+        Column("Measure", align=LEFT, width=2.2),
+        *(_time_column(t) for t in study.followups),
+        Column("Limits", align=LEFT, width=2.4),
+    )
+    return Table("Quality of the registrations", columns, tuple(rows))
+
+
+def _limits(limits: Mapping[str, Any], *parts: tuple[str, str]) -> str:
+    return "; ".join(f"{words}{_plain(limits[key])}" for words, key in parts if limits.get(key) is not None)
+
+
+def _plain(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
+
+
+_QUALITY = {
+    "folds_percent": (
+        "Folded voxels", "%", 3,
+        lambda t: _limits(t, ("review above ", "review_folds_percent"), ("fail above ", "fail_folds_percent")),
+    ),
+    "lung_dice": (
+        "Overlap of the lungs (Dice)", "", 3,
+        lambda t: _limits(t, ("review below ", "review_dice"), ("fail below ", "fail_dice")),
+    ),
+    "lung_hd95_mm": ("Distance of the lungs' surfaces (HD95)", "mm", 1, lambda t: ""),
+    "inverse_mean_mm": ("Inverse consistency, mean", "mm", 2, lambda t: ""),
+    "inverse_p95_mm": (
+        "Inverse consistency, 95th percentile", "mm", 2, lambda t: _limits(t, ("review above ", "review_inverse_p95_mm")),
+    ),
+    "similarity_before": ("Similarity before (LNCC)", "", 2, lambda t: ""),
+    "similarity_after": (
+        "Similarity after (LNCC)", "", 2, lambda t: "fail without a gain" if "fail_similarity_gain" in t else "",
+    ),
+    "volume_ratio": (
+        "Lung volume, follow-up to baseline", "", 2,
+        lambda t: _limits(t, ("review below ", "review_volume_ratio_low"), ("above ", "review_volume_ratio_high")),
+    ),
+}  # fmt: skip
+
+
+def region_level(region: str) -> int:
+    """How deep a region stands below the whole lung."""
+    return 0 if region == WHOLE else 1 if "_" not in region else 2
+
+
+def band_title(band: Mapping[str, Any]) -> str:
+    """A density band's name for readers."""
+    name = str(band["name"]).replace("_", " ")
+    return name[:1].upper() + name[1:]
+
+
+def band_range(band: Mapping[str, Any]) -> str:
+    """A density band's limits in words."""
+    low, high = band.get("low"), band.get("high")
+    if low is None or low <= -1000:
+        return f"below {text.number(high)} HU"
+    if high is None:
+        return f"above {text.number(low)} HU"
+    return f"{text.number(low)} to {text.number(high)} HU"
+
+
+def _density_row(measure: text.Measure, values: list[float | None]) -> Row:
+    return Row((f"{measure.title}, {measure.unit}", *(measure.show(v) for v in values)), note=measure.meaning)
+
+
+def _time_column(timepoint: TimePointResult, mark: bool = True) -> Column:
+    unreliable = mark and not timepoint.reliable
+    return Column(text.title(timepoint) + (f" {text.UNRELIABLE}" if unreliable else ""))
+
+
+def _scores(timepoint: TimePointResult, region: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(SCORES[name].show(text.get(timepoint.scores, region, name)) for name in names)
+
+
+def _table(timepoint: TimePointResult, measure: str) -> Mapping[str, Mapping[str, Any]] | None:
+    return timepoint.change if measure.startswith("density") else timepoint.jacobian
+
+
+def _mark(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Say in the first cell of every unreliable row that it is one."""
+    return tuple(
+        Row((f"{r.cells[0]} {text.UNRELIABLE}", *r.cells[1:]), r.level, r.note, True) if r.unreliable else r for r in rows
+    )
+
+
+def _explain(measures: Mapping[str, text.Measure]) -> list[str]:
+    return [f"{m.title}: {m.meaning}." for m in measures.values()]

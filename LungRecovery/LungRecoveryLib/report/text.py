@@ -1,0 +1,275 @@
+"""The report in words: numbers with their units, verdicts with a symbol, and a sentence for each result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from LungRecoveryLib.results import StudyResult, TimePointResult
+
+UNDEFINED = "–"
+UNRELIABLE = "⚠ unreliable"
+_THIN = "\u202f"  # narrow, no break: groups digits and binds a unit to its number
+WHOLE = "lungs"
+
+CLASS_SYMBOL = {"complete": "●", "partial": "◐", "persistent": "○"}
+CLASS_WORDS = {
+    "complete": "complete recovery",
+    "partial": "partial recovery",
+    "persistent": "persistent abnormality",
+}
+VERDICT = {
+    "pass": ("✓", "Passed"),
+    "review": ("!", "To be reviewed"),
+    "fail": ("✕", "Failed"),
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a measure of `study.json` is called, in which unit and to how many decimals it is shown, and what it means."""
+
+    title: str
+    unit: str
+    decimals: int
+    meaning: str
+    factor: float = 1.0
+    signed: bool = False
+
+    def show(self, value: float | None, unit: bool = False) -> str:
+        """The value as text, with the unit on request; a dash where it is undefined."""
+        if value is None:
+            return UNDEFINED
+        text = number(value * self.factor, self.decimals, self.signed)
+        return f"{text}{_THIN}{self.unit}" if unit and self.unit else text
+
+
+SCORES = {
+    "tissue_recovery": Measure(
+        "Tissue recovery",
+        "",
+        2,
+        "the share of the lung that was abnormal at baseline and has cleared since: 1 = all of it, 0 = none, below 0 = more "
+        "lung is abnormal than at baseline; not defined where less than 1 % of the lung was abnormal at baseline",
+    ),
+    "jacobian": Measure(
+        "Jacobian score",
+        "",
+        2,
+        "the share of the lung whose local volume stayed within 0.8 to 1.2 times that at baseline. It measures unchanged volume, "
+        "not health: an unchanged sick lung scores 1, and a deeper breath lowers it",
+    ),
+    "jacobian_normalized": Measure(
+        "Jacobian score, normalised",
+        "",
+        2,
+        "the same after the change in volume of the whole lung (breath or recovery) has been divided out, so that only uneven change "
+        "lowers it",
+    ),
+}
+
+DENSITY = {
+    "volume_ml": Measure("Volume", "ml", 0, "lung volume in this scan; it depends on the depth of the breath"),
+    "mean_hu": Measure("Mean density", "HU", 0, "mean of all lung voxels; denser lung holds less air"),
+    "sd_hu": Measure("Spread of density (SD)", "HU", 0, "standard deviation over the lung voxels"),
+    "perc15_hu": Measure("Perc15", "HU", 0, "15 % of the lung is less dense than this"),
+    "mass_g": Measure("Mass", "g", 0, "tissue, blood and fluid; hardly changed by the breath"),
+    "laa950_percent": Measure("LAA−950", "%", 1, "lung below −950 HU, as in emphysema or trapped air"),
+    "haa_percent": Measure("HAA", "%", 1, "high-attenuation areas, −600 to −250 HU, such as ground glass"),
+    "abnormal_percent": Measure(
+        "Abnormal lung", "%", 1, "lung from −700 to +100 HU without vessels; tissue recovery is made from it"
+    ),
+}
+
+CHANGE = {
+    "volume_change_percent": Measure("Volume change", "%", 0, "from the mean Jacobian", signed=True),
+    "density_change_mean_mg_ml": Measure(
+        "Density change", "mg/ml", 0, "mean gain (+) or loss (−) of tissue per millilitre of baseline lung", signed=True
+    ),
+    "adi_mean": Measure("ADI", "", 2, "anisotropic deformation index: 0 = stretched alike in all directions"),
+}
+
+
+def number(value: float | None, decimals: int = 0, signed: bool = False) -> str:
+    """A number with a true minus sign and its thousands set apart; a dash where it is undefined."""
+    if value is None:
+        return UNDEFINED
+    rounded = round(float(value), decimals) + 0.0  # no minus zero
+    text = f"{abs(rounded):,.{decimals}f}".replace(",", _THIN)
+    if rounded < 0:
+        return "−" + text
+    return "+" + text if signed and rounded > 0 else text
+
+
+def percent(value: float | None, decimals: int = 0) -> str:
+    """A percentage with its sign."""
+    return UNDEFINED if value is None else number(value, decimals) + _THIN + "%"
+
+
+def seconds(value: float) -> str:
+    """A duration: seconds below two minutes, else minutes."""
+    return f"{number(value, 1 if value < 10 else 0)}{_THIN}s" if value < 120 else f"{number(value / 60, 1)}{_THIN}min"
+
+
+def days(value: float | None) -> str:
+    """Days since the baseline, or that they are unknown."""
+    return "date unknown" if value is None else f"day{_THIN}{number(value)}"
+
+
+def class_words(name: str | None) -> str:
+    """A class with its symbol, for a table."""
+    return UNDEFINED if name is None else f"{CLASS_SYMBOL.get(name, '')} {name}".strip()
+
+
+def get(table: Mapping[str, Mapping[str, Any]] | None, region: str, measure: str) -> Any:
+    """A measure of a region, None where either is absent."""
+    return ((table or {}).get(region) or {}).get(measure)
+
+
+def title(timepoint: TimePointResult) -> str:
+    """A time point's label, with its day where the label does not say it."""
+    if timepoint.days is None or number(timepoint.days) in timepoint.label.split():
+        return timepoint.label
+    return f"{timepoint.label} ({days(timepoint.days)})"
+
+
+def overall(study: StudyResult) -> str:
+    """The answer of the whole study in one sentence: the state at the last follow-up."""
+    if not study.followups:
+        return f"{title(study.baseline)}: baseline only, {baseline_clause(study.baseline)}."
+    return summary(study, study.followups[-1])
+
+
+def summary(study: StudyResult, timepoint: TimePointResult) -> str:
+    """What a time point shows, in one sentence."""
+    if timepoint.baseline:
+        return f"{title(timepoint)}: baseline, {baseline_clause(timepoint)}."
+    scores = timepoint.scores[WHOLE]
+    clause = recovery_clause(study, timepoint)
+    name = scores["class"]
+    words = CLASS_WORDS.get(name, name) if name else "no class"
+    if timepoint.reliable:
+        return f"{title(timepoint)}: {words}; {clause}."
+    return (
+        f"{title(timepoint)}: {UNRELIABLE}, because the registration failed its quality check "
+        f"({'; '.join(quality_reasons(timepoint)) or 'no reason given'}). Not to be relied on: {words}; {clause}."
+    )
+
+
+def baseline_clause(timepoint: TimePointResult) -> str:
+    """The state at baseline, as part of a sentence."""
+    abnormal = get(timepoint.density, WHOLE, "abnormal_percent")
+    volume = get(timepoint.density, WHOLE, "volume_ml")
+    parts = []
+    if abnormal is not None:
+        parts.append(f"{percent(abnormal, 1)} of the lung is abnormal")
+    if volume is not None:
+        parts.append(f"the lung volume is {DENSITY['volume_ml'].show(volume, unit=True)}")
+    return ", ".join(parts) or "without measures"
+
+
+def recovery_clause(study: StudyResult, timepoint: TimePointResult) -> str:
+    """What became of the abnormal lung, or of the volume where none was abnormal at baseline, as part of a sentence."""
+    recovery = get(timepoint.scores, WHOLE, "tissue_recovery")
+    before = get(study.baseline.density, WHOLE, "abnormal_percent")
+    after = get(timepoint.density, WHOLE, "abnormal_percent")
+    jacobian = get(timepoint.scores, WHOLE, "jacobian")
+    if recovery is None:
+        kept = f"{percent(None if jacobian is None else 100 * jacobian)} of the lung has kept its volume"
+        if before is None or after is None:
+            return kept
+        return f"{kept}, and too little of it was abnormal at baseline ({percent(before, 1)}) to speak of tissue recovery"
+    course = ""
+    if before is not None and after is not None:
+        course = f" ({percent(before, 1)} of the lung then, {percent(after, 1)} now)"
+    share = round(100 * recovery)
+    if share > 0:
+        return f"{percent(share)} of the lung that was abnormal at baseline has cleared{course}"
+    if share < 0:
+        return f"the abnormal lung has grown by {percent(-share)} since the baseline{course}"
+    return f"the abnormal lung is as large as at baseline{course}"
+
+
+def region_sentence(study: StudyResult, timepoint: TimePointResult) -> str | None:
+    """Which thirds of the lungs recovered most and least, where the baseline shows enough to tell."""
+    thirds = [r for r in timepoint.scores if r.count("_") == 1 and r.split("_")[1] in ("upper", "middle", "lower")]
+    known = {r: get(timepoint.scores, r, "tissue_recovery") for r in thirds}
+    known = {r: value for r, value in known.items() if value is not None}
+    if len(known) < 2:
+        return None
+    best, worst = max(known, key=known.get), min(known, key=known.get)
+    names = {r: in_sentence(study.regions.get(r, r)) for r in (best, worst)}
+    return (
+        f"Tissue recovery is highest in the {names[best]} ({number(known[best], 2)}) "
+        f"and lowest in the {names[worst]} ({number(known[worst], 2)})."
+    )
+
+
+def in_sentence(name: str) -> str:
+    """A region's name inside a sentence."""
+    return name[:1].lower() + name[1:]
+
+
+def quality_reasons(timepoint: TimePointResult) -> list[str]:
+    """Why the registration got its verdict."""
+    return [reason.rstrip(".") for reason in (timepoint.quality or {}).get("reasons", [])]
+
+
+def verdict(timepoint: TimePointResult) -> str:
+    """The verdict on a registration: symbol and words."""
+    if timepoint.quality is None:
+        return UNDEFINED
+    symbol, words = VERDICT[timepoint.quality["verdict"]]
+    return f"{symbol} {words}"
+
+
+def verdict_sentence(timepoint: TimePointResult) -> str:
+    """The verdict on a registration with its reasons, and what follows for the reader."""
+    name = (timepoint.quality or {}).get("verdict")
+    reasons = "; ".join(quality_reasons(timepoint))
+    consequence = {
+        "pass": "The maps and scores may be read as they stand.",
+        "review": "Look at the checkerboards below before relying on the maps and scores.",
+        "fail": "Every result that rests on this registration is marked unreliable.",
+    }.get(name, "")
+    return f"Registration {verdict(timepoint)}{': ' + reasons if reasons else ''}. {consequence}".strip()
+
+
+def trend(series: Mapping[str, Any], axis: str) -> str:
+    """How a series goes over the dates, with its interval."""
+    per = "per 30 days" if axis == "days" else "per visit"
+    factor = 30.0 if axis == "days" else 1.0
+    share = f"{number(100 * (series.get('interval') or 0.95))}{_THIN}% interval"
+    measure = measure_of(series)
+    for key, scale, suffix in (("slope", factor, f" {per}"), ("change", 1.0, "")):
+        value = series.get(key)
+        if not isinstance(value, Mapping) or value.get("value") is None:
+            continue
+        shown, low, high = (
+            None if value.get(k) is None else number(value[k] * scale * measure.factor, measure.decimals, True)
+            for k in ("value", "low", "high")
+        )
+        unit = _THIN + measure.unit if measure.unit else ""
+        interval = f" ({share} {low} to {high})" if low is not None and high is not None else ""
+        return f"{shown}{unit}{suffix}{interval}"
+    return UNDEFINED
+
+
+def day_reached(series: Mapping[str, Any]) -> str:
+    """The day at which a score reaches 0.85, or why none is given."""
+    day = series.get("day_reaches_0_85")
+    if not day or day.get("estimate") is None:
+        return series.get("day_reaches_0_85_reason") or UNDEFINED
+    low, high = day.get("low"), day.get("high")
+    if low is None and high is None:
+        return days(day["estimate"])
+    ends = f"{number(low)} to {number(high)}" if None not in (low, high) else f"from {number(low)}" if high is None else f"to {number(high)}"
+    return f"{days(day['estimate'])} ({ends})"
+
+
+def measure_of(series: Mapping[str, Any]) -> Measure:
+    """How the values of a trajectory's series are shown."""
+    name = series["name"]
+    known = SCORES.get(name) or DENSITY.get(name)
+    if known:
+        return known
+    return Measure(name.replace("_", " "), series.get("unit") or "", 2, "")
