@@ -91,7 +91,7 @@ def _why_no_air(inside: np.ndarray) -> str:
     tissue = np.mean((inside >= 824) & (inside <= 1324))
     if low >= -50 and inside.max() <= 1.5:
         return f"its values ({low:g} to {high:g}) look normalised"
-    if low >= 0 and inside.max() <= 255:
+    if low >= 0 and 128 <= inside.max() <= 255:
         return f"its values ({low:.0f} to {high:.0f}) look like a grey picture of 8 bits"
     if low >= -50 and tissue > 0.05:
         return f"it looks like stored CT values without the -1024 offset (its lowest is {low:.0f}, no air near -1000)"
