@@ -279,3 +279,56 @@ def test_jpeg_lossless_dicom_reads_as_itk_reads_it(real_data):
     assert grids.same_grid(scan.image, theirs)
     np.testing.assert_array_equal(voxels(scan), np.clip(sitk.GetArrayFromImage(theirs), -1024, 3071))
     assert scan.source["kernel_class"] == "medium"
+
+
+# --------------------------------------------------------------------------------------------------------- multi-frame
+
+
+def write_enhanced(path, array, positions) -> None:
+    """Write an enhanced CT: one file with all slices, whose geometry and rescale lie in functional groups."""
+    pydicom = pytest.importorskip("pydicom")
+
+    def group(name, **content):
+        item, inner = pydicom.Dataset(), pydicom.Dataset()
+        for tag, value in content.items():
+            setattr(inner, tag, value)
+        setattr(item, name, pydicom.Sequence([inner]))
+        return item
+
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.Modality, data.SeriesInstanceUID, data.NumberOfFrames = "CT", "1.2.3", len(array)
+    data.Rows, data.Columns = array.shape[1:]
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 0
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+    shared = group("PixelMeasuresSequence", PixelSpacing=[0.7, 0.8], SliceThickness=2.5)
+    shared.update(group("PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 1, 0]))
+    rescale = {"RescaleIntercept": -1024, "RescaleSlope": 1, "RescaleType": "HU"}
+    shared.update(group("PixelValueTransformationSequence", **rescale))
+    data.SharedFunctionalGroupsSequence = pydicom.Sequence([shared])
+    frames = [group("PlanePositionSequence", ImagePositionPatient=[-120, -100, z]) for z in positions]
+    data.PerFrameFunctionalGroupsSequence = pydicom.Sequence(frames)
+    data.PixelData = (array.astype(np.int32) + 1024).astype(np.uint16).tobytes()
+    data.save_as(path, enforce_file_format=True)
+
+
+@pytest.mark.parametrize("step", [2.5, -2.5])
+def test_an_enhanced_ct_is_read_as_a_file_and_as_a_folder(tmp_path, chest, step):
+    positions = -920 + step * np.arange(len(chest))
+    write_enhanced(tmp_path / "enhanced.dcm", chest, positions)
+    for path in (tmp_path, tmp_path / "enhanced.dcm"):
+        image = read_scan(path).image
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), chest)
+        expected = (-120 + 3 * 0.8, -100 + 2 * 0.7, positions[4])
+        assert image.TransformIndexToPhysicalPoint((3, 2, 4)) == pytest.approx(expected)
+
+
+def test_an_enhanced_ct_with_missing_frames_is_refused(tmp_path, chest):
+    positions = 2.5 * np.arange(len(chest))
+    positions[7:] += 2.5
+    write_enhanced(tmp_path / "enhanced.dcm", chest, positions)
+    refused(tmp_path, "missing, uneven or duplicated frames")

@@ -153,7 +153,7 @@ def test_a_failed_exchange_brings_the_older_results_back(tmp_path, monkeypatch):
         return rename(self, other)
 
     monkeypatch.setattr(files.Path, "rename", fails_for_the_new)
-    with pytest.raises(PermissionError):
+    with pytest.raises(BadInput, match="is in use"):
         write_results(target, "new", overwrite=True)
     assert tree(tmp_path) == old
 

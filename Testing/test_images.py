@@ -135,7 +135,7 @@ def test_files_of_different_slice_thickness_are_warned_of(tmp_path, chest):
         sitk.WriteImage(image, str(tmp_path / name))
     first, second = read_scans([tmp_path / "a.mha", tmp_path / "b.mha"])
     assert first.warnings == ()
-    assert second.warnings == ("b.mha differs from the baseline: slice thickness 1 mm, then 5 mm",)
+    assert second.warnings == ("b.mha: differs from the baseline: slice thickness 1 mm, then 5 mm",)
 
 
 def test_reading_says_how_far_it_is(tmp_path, scan_image):

@@ -175,11 +175,15 @@ def _put_in_place(unfinished: Path, target: Path, path: str | Path, overwrite: b
         return
     _check_replaceable(target, path, overwrite, ())  # it may have changed while the work went on
     replaced = _beside(target, _REPLACED)
-    target.rename(replaced)
     try:
+        target.rename(replaced)
         unfinished.rename(target)
-    except BaseException:
-        if not target.exists():
+    except PermissionError as error:  # as Windows says of open files
+        raise BadInput(
+            f"{path}: is in use; close the programs that show files in it, or give another folder"
+        ) from error
+    finally:
+        if target.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        elif replaced.exists():
             replaced.rename(target)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)

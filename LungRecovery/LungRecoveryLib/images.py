@@ -30,7 +30,8 @@ class Scan:
     """One CT as it was read.
 
     `image` is int16 HU; `name` the file's or folder's name, for messages; `patient_id` a hash for comparison only;
-    `source` tells, ready for JSON and free of names, dates and paths, where the voxels come from.
+    `source` tells, ready for JSON and free of names, dates and paths, where the voxels come from; each of `warnings`
+    starts with the name and a colon.
     """
 
     image: sitk.Image
@@ -152,7 +153,7 @@ def _read_candidate(
     named: bool,
     progress: Progress,
 ) -> Scan:
-    name = Path(path).resolve().name
+    name = Path(path).name or Path(path).resolve().name  # the latter for "." and the like
     found, warnings = candidate.acquisition, []
     if candidate.series is None:
         image = hounsfield.to_hounsfield(_volume(read_image(path), str(path)), str(path))
@@ -173,7 +174,7 @@ def _read_candidate(
             "why": "named by the user" if named else "the only one" if not others else "the lowest sum of penalties",
         }
     if baseline is not None:
-        warnings += [f"{name} differs from the baseline: {what}" for what in mismatch(baseline, found)]
+        warnings += [f"{name}: differs from the baseline: {what}" for what in mismatch(baseline, found)]
     if found.has_gaps:
         apart = f"{found.thickness_mm:g} mm slices lie {found.slice_spacing_mm:g} mm apart"
         warnings.append(f"{name}: {apart}; the lung between them was not imaged")
