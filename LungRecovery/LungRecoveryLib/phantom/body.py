@@ -1,10 +1,12 @@
 """The patient's anatomy at the baseline: smooth distance maps of body, bones, organs, lungs and lobes.
 
-Everything lives in the patient frame (LPS axes, mm, origin at the middle of the chest). Distances are below zero inside
-a structure; they are kept on a coarse lattice, interpolated linearly, and turned into sharp borders where an image is made.
+Everything lives in the patient frame (LPS axes, mm, origin at the middle of the chest). Distances are below zero
+inside a structure; they are kept on a coarse lattice, interpolated linearly, and turned into sharp borders where an
+image is made.
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, map_coordinates
@@ -36,30 +38,36 @@ class Build:
     rib_phase: float
     apex: float
     gas: float
+    expired: float = 0.0
 
     @classmethod
-    def random(cls, rng: np.random.Generator) -> "Build":
-        """A patient of ordinary build."""
+    def random(cls, rng: np.random.Generator, expired: float = 0.0) -> "Build":
+        """A patient of ordinary build whose diaphragm stands `expired` mm above full inspiration at the baseline."""
         u = rng.uniform
-        thorax = Thorax(width=u(116, 124), depth=u(80, 87), shoulder=u(93, 99), spine=u(41, 45))
-        dome = u(-56, -46)
+        smaller = 1.0 - 0.0006 * expired
+        thorax = Thorax(width=u(116, 124) * smaller, depth=u(80, 87) * smaller, shoulder=u(93, 99), spine=u(41, 45))
+        dome = u(-58, -48) + expired
         return cls(
             thorax=thorax,
             dome=(dome, dome - u(8, 16)),
             dome_drop=u(56, 70),
-            heart=(u(18, 25), u(-42, -34), u(-28, -20)),
+            heart=(u(18, 25), u(-42, -34), u(-28, -20) + 0.35 * expired),
             heart_radii=(u(46, 54), u(38, 44), u(46, 52)),
             fat=u(4, 10),
             muscle=u(6, 10),
             rib_phase=u(0, 24),
             apex=u(117, 122),
             gas=u(0.6, 1.0),
+            expired=expired,
         )
 
 
 @dataclass
 class Anatomy:
-    """Distance maps `data` (channels, z, y, x) on a lattice that starts at LOW with SPACING; channels as in CHANNELS."""
+    """Distance maps `data` (channels as in CHANNELS, z, y, x) on a lattice that starts at LOW with SPACING.
+
+    `depth` (z, y, x) is the distance to the pleura inside the lungs, `coordinates` the lattice's x, y, z (z, y, x).
+    """
 
     build: Build
     data: np.ndarray
@@ -125,8 +133,8 @@ def great_vessels(build: Build) -> list[tuple[list[tuple[float, float, float]], 
         ([(-26, -18, 96), (-25, -20, 60), (-24, -16, 16)], 8.5),
         ([(-22, -4, -10), (-22, 6, -60), (-18, 16, -120), (-16, 16, -210)], 10.5),
         ([(16, -36, 8), (17, -22, 34), (14, -10, 38)], 12.5),
-        ([(14, -10, 38), (-8, -2, 32), (-30, 8, 26)], 9.0),
-        ([(14, -10, 38), (34, 8, 36)], 9.5),
+        ([(14, -10, 38), (-8, -2, 32), (-26, 8, 26)], 8.5),
+        ([(14, -10, 38), (32, 8, 36)], 9.0),
         ([(12, 6, 70), (16, 8, 110), (24, 4, 170)], 4.2),
         ([(2, -8, 68), (-10, -4, 100), (-22, -4, 170)], 5.0),
         ([(8, 0, 70), (8, 0, 110), (16, -8, 170)], 3.8),
@@ -169,7 +177,7 @@ class _Space:
     def tube(self, points, radius: float) -> np.ndarray:
         """Distance to a tube through points."""
         result = np.full(self.x.shape, 1e3, np.float32)
-        for start, end in zip(points[:-1], points[1:], strict=True):
+        for start, end in pairwise(points):
             start, end = np.array(start, float), np.array(end, float)
             reach = radius + 25.0
             low, high = np.minimum(start, end) - reach, np.maximum(start, end) + reach
@@ -210,19 +218,23 @@ class _Space:
         lung = smooth_max(lung, -self.under_dome, 2.5)
         return smooth_max(lung, apex, 6.0)
 
+    def rib_phase(self, front: np.ndarray) -> np.ndarray:
+        """A number that is whole on every rib; `front` is 0 at the spine and 1 at the sternum, ribs fall towards it."""
+        return (self.z + 96.0 * front**1.1 + self.build.rib_phase) / 24.0
+
     def bone(self) -> np.ndarray:
         """Distance to ribs, sternum, spine, scapulae and clavicles."""
         x, y, z, e = self.x, self.y, self.z, self.envelope
         back = y - self.spine
         front = np.clip((1.0 - self.eta) / 2.0, 0.0, 1.0)
-        phase = (z + 66.0 * front**0.9 + self.build.rib_phase) / 24.0
+        phase = self.rib_phase(front)
         number = np.rint(phase)
-        ribs = (np.sqrt(((phase - number) * 24.0 * 0.86 / 6.0) ** 2 + ((e - 6.4) / 3.9) ** 2) - 1.0) * 4.6
+        ribs = (np.sqrt(((phase - number) * 24.0 * 0.82 / 5.6) ** 2 + ((e - 5.6) / 3.3) ** 2) - 1.0) * 4.0
         ribs = np.maximum(ribs, (front - 0.84) * 150.0)
         ribs = np.maximum(
             ribs, np.maximum(14.0 - np.abs(x), np.abs(number * 24.0 - self.build.rib_phase + 2.0) - 130.0)
         )
-        sternum = np.maximum(np.abs(x) - 16.0, np.abs(e - 7.0) - 4.5)
+        sternum = np.maximum(np.abs(x) - 16.0, np.abs(e - 6.5) - 4.5)
         sternum = np.maximum(np.maximum(sternum, np.abs(z - 22.0) - 56.0), self.eta)
         level = (z + self.build.rib_phase + 12.0) / 24.0
         disc = np.abs(level - np.rint(level)) * 24.0
@@ -256,18 +268,13 @@ class _Space:
 
     def soft_tissue(self, gas: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Distances to the skin and to everything denser than fat, and the HU of that denser tissue."""
-        build, x, y, z, e = self.build, self.x, self.y, self.z, self.envelope
-        lateral, front = self.xi**2 / (self.xi**2 + self.eta**2 + 0.05), np.clip(-self.eta, 0, 1)
-        upper = 1.0 / (1.0 + np.exp(-(z - 20.0) / 18.0))
-        shrink = build.thorax.width - self.a
-        muscle = build.muscle * (0.5 + 0.9 * front * upper + 0.5 * lateral) + 0.62 * shrink * (0.35 + lateral)
-        muscle = muscle + 14.0 * np.exp(-((np.abs(x) - 34.0) ** 2) / 500.0) * (self.eta > 0.3)
-        fat = build.fat * (1.0 + 0.9 * front - 0.3 * lateral) + 0.10 * shrink
-        skin = e - (11.0 + muscle + fat)
-        chest = np.maximum(e - (11.0 + muscle), -np.maximum(self.wall - 0.2, -60))
-        chest = np.maximum(e - (11.0 + muscle), 0.2 - self.wall)
-        planes = np.minimum(np.abs(e - 12.0) - 0.8, np.abs(e - 12.0 - 0.55 * muscle) - 0.7)
-        chest = np.maximum(chest, -np.where(muscle > 5.0, planes, 9.0) - 0.6)
+        build, x, e = self.build, self.x, self.envelope
+        muscle, fat = self.chest_wall()
+        skin = e - (10.0 + muscle + fat)
+        chest = np.maximum(e - (10.0 + muscle), 0.2 - self.wall)
+        # Fat between the layers of muscle, and between them and the ribs.
+        layers = np.minimum(np.abs(e - 11.0) - 1.0, np.abs(e - 11.0 - 0.5 * muscle) - 1.2)
+        chest = np.maximum(chest, np.where(muscle > 7.0, -layers, -9.0))
         heart = self.heart_distance
         central = np.minimum(heart, self.trunks)
         below = self.under_dome
@@ -299,11 +306,28 @@ class _Space:
             soft[closer] = distance[closer]
         return skin, soft, nearest
 
+    def chest_wall(self) -> tuple[np.ndarray, np.ndarray]:
+        """The thickness (mm) of the muscles over the ribs and of the fat under the skin."""
+        angle = np.degrees(np.arctan2(self.eta, np.abs(self.xi)))  # -90 at the sternum, 0 at the side, 90 at the back
+        upper = 1.0 / (1.0 + np.exp(-(self.z - 25.0) / 14.0))
+
+        def around(middle: float, width: float) -> np.ndarray:
+            return np.exp(-(((angle - middle) / width) ** 2))
+
+        shrink = self.build.thorax.width - self.a
+        build = self.build.muscle / 8.0
+        muscle = (
+            4.0 + 11.0 * around(-50, 20) * upper + 6.0 * around(5, 28) + 15.0 * around(33, 20) * (0.3 + 0.7 * upper)
+        )
+        muscle = build * (muscle + 18.0 * around(70, 12)) + 0.62 * shrink * (0.30 + around(0, 50))
+        fat = self.build.fat * (0.8 + 0.9 * around(-62, 26) + 0.4 * around(20, 30)) + 0.10 * shrink
+        return muscle.astype(np.float32), fat.astype(np.float32)
+
     def _cartilage(self) -> np.ndarray:
         front = np.clip((1.0 - self.eta) / 2.0, 0.0, 1.0)
-        phase = (self.z + 66.0 * front**0.9 + self.build.rib_phase) / 24.0
-        ring = np.sqrt(((phase - np.rint(phase)) * 24.0 * 0.86 / 6.5) ** 2 + ((self.envelope - 6.4) / 4.2) ** 2) - 1.0
-        return np.maximum(ring * 4.6, np.maximum((0.83 - front) * 150.0, np.abs(self.z - 10.0) - 75.0))
+        phase = self.rib_phase(front)
+        ring = np.sqrt(((phase - np.rint(phase)) * 24.0 * 0.82 / 6.0) ** 2 + ((self.envelope - 5.8) / 3.8) ** 2) - 1.0
+        return np.maximum(ring * 4.4, np.maximum((0.83 - front) * 150.0, np.abs(self.z - 10.0) - 75.0))
 
 
 def as_distance(level: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ MASKS = ("lungs", "lobes", "airways", "vessels", "lesions", "abnormal")
 def write_patient(patient: Patient, folder: Path, overwrite: bool = False, progress: Progress = no_progress) -> None:
     """Write a patient into a new folder, whole or not at all.
 
-    The scans lie in the folder itself (``day-000.nii.gz``, ``day-030.nii.gz``, ...), what is true of each beside it in a
-    folder of the same name: the label maps, ``displacement.nii.gz`` and ``jacobian.nii.gz`` (on the baseline's
+    The scans lie in the folder itself (``day-000.nii.gz``, ``day-030.nii.gz``, ...), what is true of each beside it in
+    a folder of the same name: the label maps, ``displacement.nii.gz`` and ``jacobian.nii.gz`` (on the baseline's
     grid) and ``landmarks.csv`` (LPS mm, baseline and this visit); ``truth.json`` holds volumes and scores.
     Raises BadInput when the folder exists and `overwrite` is not set, or cannot be written.
     """

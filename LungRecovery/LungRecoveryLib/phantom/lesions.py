@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 # Density (HU + 1000, at the baseline's inflation) that fully developed lesions have.
-GROUND_GLASS_DENSITY = 430.0
+GROUND_GLASS_DENSITY = 440.0
 CONSOLIDATION_DENSITY = 985.0
 RETICULATION_DENSITY = 380.0
 SEPTUM_DENSITY = 640.0
@@ -44,8 +44,8 @@ def grow_lesions(
 ) -> np.ndarray:
     """The levels (3, z, y, x) float32 of ground glass, consolidation and reticulation.
 
-    `coordinates` are the patient frame's x, y, z of the voxels (mm), `depth` the distance to the pleura inside the lungs
-    (mm, 0 outside). The lesions prefer the periphery, the back and the base.
+    `coordinates` are the patient frame's x, y, z of the voxels (mm), `depth` the distance to the pleura inside the
+    lungs (mm, 0 outside). The lesions prefer the periphery, the back and the base.
     """
     x, y, z = coordinates
     inside = depth > 0
@@ -57,8 +57,8 @@ def grow_lesions(
     levels = np.full((3, *depth.shape), -4.0, np.float32)
     for number, place in enumerate(chosen):
         centre = np.array([px[place], py[place], pz[place]])
-        radii = rng.uniform(14, 34) * rng.uniform(0.75, 1.3, 3)
-        dense = number % 2 == 0
+        radii = rng.uniform(12, 30) * rng.uniform(0.75, 1.3, 3)
+        dense = number % 3 == 0
         box = tuple(
             slice(*np.searchsorted(axis, (centre[i] - 2.2 * radii[i], centre[i] + 2.2 * radii[i])))
             for i, axis in ((2, z[:, 0, 0]), (1, y[0, :, 0]), (0, x[0, 0, :]))
@@ -71,14 +71,13 @@ def grow_lesions(
         level = 1.0 - distance + rng.uniform(-0.15, 0.25) - np.maximum(depth[box] - 22.0, 0) / 25.0
         levels[0][box] = np.maximum(levels[0][box], level)
         if dense:
-            levels[1][box] = np.maximum(levels[1][box], level - 0.45 + rng.uniform(-0.1, 0.1))
+            levels[1][box] = np.maximum(levels[1][box], level - 0.62 + rng.uniform(-0.15, 0.15))
         if number % 3 == 1:
             levels[2][box] = np.maximum(levels[2][box], level + 0.05 - np.maximum(depth[box] - 14.0, 0) / 12.0)
     coarse = correlated_noise(rng, depth.shape, 9.0 / spacing_mm)
     fine = correlated_noise(rng, depth.shape, 4.0 / spacing_mm)
-    rough = 0.20 * coarse + 0.10 * fine
-    for kind, amount in enumerate((1.0, 0.9, 0.7)):
-        levels[kind] += amount * rough
+    for kind, (slow, quick) in enumerate(((0.22, 0.13), (0.16, 0.26), (0.14, 0.08))):
+        levels[kind] += slow * coarse + quick * fine
     return levels
 
 
@@ -91,8 +90,8 @@ def coverage(level: np.ndarray, threshold: float, softness: float) -> np.ndarray
 def lesion_shares(levels: np.ndarray, stage: Stage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The shares (0 to 1) of ground glass, consolidation and reticulation of tissue with the levels (3, ...)."""
     return (
-        coverage(levels[0], stage.ground_glass, 0.30),
-        coverage(levels[1], stage.consolidation, 0.22),
+        coverage(levels[0], stage.ground_glass, 0.40),
+        coverage(levels[1], stage.consolidation, 0.38),
         coverage(levels[2], stage.reticulation, 0.30),
     )
 

@@ -6,8 +6,8 @@ arrays or tuples of three equally shaped arrays in the PATIENT frame: LPS axes, 
 The thorax has a chart (xi, eta, z): x = a(z) xi, y = c(z) + b(z) eta. A fixed bean-shaped outline in the (xi, eta)
 plane is the inner surface of the chest wall at every height. Breathing keeps xi and eta, changes a and b (the rib cage
 widens) and moves z: by one law inside the outline (lungs, mediastinum, abdomen: driven by the diaphragm) and by
-another, nearly resting one outside (chest wall, spine). Both laws keep the outline in place, so the lungs slide along the
-wall without gap or overlap. The Jacobian of such a map is a'(z') b'(z') / (a(z) b(z)) * dz'/dz.
+another, nearly resting one outside (chest wall, spine). Both laws keep the outline in place, so the lungs slide along
+the wall without gap or overlap. The Jacobian of such a map is a'(z') b'(z') / (a(z) b(z)) * dz'/dz.
 """
 
 from dataclasses import dataclass, field, replace
@@ -75,7 +75,7 @@ class Motion:
     cage's half axes; `pattern` the coefficients by which the diaphragm's motion varies over its surface; `bumps` rows
     (xi, eta, z, radius, height, amplitude) of locally different expansion; `wall` the rise of the front ribs (mm);
     `posture` rows (axis moved, axis a, axis b, wave a, wave b, phase, amplitude) of volume-preserving shears;
-    `rotation` degrees about x, y, z; `shift` mm.
+    `rotation` degrees about x, y, z; `shift` mm; `bottom` the height (mm) below which the abdomen moves as one block.
     """
 
     thorax: Thorax = field(default_factory=Thorax)
@@ -87,9 +87,10 @@ class Motion:
     posture: tuple[tuple[float, ...], ...] = ()
     rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    bottom: float = -72.0
 
-    # Heights between which the lung is stretched, and how softly the stretch begins and ends (mm).
-    TOP, BOTTOM, SOFT = 112.0, -72.0, 14.0
+    # The lung is stretched between these heights; how softly the stretch begins and ends (mm).
+    TOP, SOFT = 112.0, 14.0
 
     def scaled(self, factor: float) -> "Motion":
         """The same motion with `factor` times the breathing; posture and table are kept."""
@@ -150,8 +151,8 @@ class Motion:
     def _lift(self, xi, eta, z, inside) -> tuple[np.ndarray, np.ndarray]:
         """The rise of the tissue at chart coordinates (mm), and its derivative along z."""
         low, low_slope = _ramp((self.TOP - z) / self.SOFT)
-        high, high_slope = _ramp((self.BOTTOM - z) / self.SOFT)
-        span = self.TOP - self.BOTTOM
+        high, high_slope = _ramp((self.bottom - z) / self.SOFT)
+        span = self.TOP - self.bottom
         profile, slope = (low - high) * (self.SOFT / span), (high_slope - low_slope) / span
         across, front, side = self.pattern
         heart = -0.28 / (1.0 + ((xi - 0.12) / 0.35) ** 2 + ((eta + 0.35) / 0.5) ** 2) ** 2
@@ -184,6 +185,10 @@ class Motion:
         ry = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
         rz = np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]])
         return rz @ ry @ rx
+
+    def table_coordinates(self, coordinates: Coordinates) -> Coordinates:
+        """The table's coordinates of a visit's coordinates; the patient lies still on the table."""
+        return self._from_table(coordinates)
 
     def _to_table(self, coordinates: Coordinates) -> Coordinates:
         return _affine(coordinates, self.rotation_matrix, self.shift)
@@ -218,6 +223,7 @@ def random_motion(
     table_mm: float = 6.0,
     table_degrees: float = 1.0,
     heterogeneity: float = 1.0,
+    bottom: float = -72.0,
 ) -> Motion:
     """A plausible motion: the diaphragm rises by `depth` mm, the table differs by about `table_mm` and `table_degrees`.
 
@@ -243,5 +249,6 @@ def random_motion(
         wall=-8.0 * relative * rng.uniform(0.6, 1.2),
         posture=tuple(posture),
         rotation=tuple((rng.normal(0, 1, 3).clip(-2, 2) * table_degrees).tolist()),
+        bottom=bottom,
         shift=tuple((rng.normal(0, 1, 3).clip(-1.8, 1.8) * table_mm * np.array([0.8, 0.5, 1.2])).tolist()),
     )

@@ -1,6 +1,7 @@
 """Synthetic patients: dated chest CTs with known motion, lesions and recovery."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import SimpleITK as sitk
@@ -85,7 +86,7 @@ def make_patient(
     """
     if kind not in KINDS:
         raise BadInput(f"there is no phantom of the kind {kind!r}: choose one of {', '.join(KINDS)}")
-    if len(days) < 1 or any(b <= a for a, b in zip(days[:-1], days[1:], strict=True)):
+    if len(days) < 1 or any(b <= a for a, b in pairwise(days)):
         raise BadInput("the days of a phantom's visits must rise")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     grid = make_grid(size, spacing, direction, centre)
@@ -108,13 +109,22 @@ def make_pair(
 ) -> Patient:
     """Two scans in very different breaths (kind ``breath``): the landmarks move by `mean_motion_mm` on average.
 
-    The arguments are those of :func:`make_patient`.
+    Either scan can be the one in inspiration. The other arguments are those of :func:`make_patient`.
     """
     rng = np.random.default_rng([seed, 1000 + round(mean_motion_mm * 100)])
     grid = make_grid(size, spacing, direction, centre)
-    build = Build.random(rng)
-    table = min(8.0, 0.25 * mean_motion_mm)
-    motion = random_motion(rng, build.thorax, depth=50.0, table_mm=table, table_degrees=1.2)
+    expiration = rng.random() < 0.6
+    deep = 2.1 * mean_motion_mm
+    build = Build.random(rng, expired=0.0 if expiration else 0.75 * deep)
+    table = min(4.0, 0.25 * mean_motion_mm)
+    motion = random_motion(
+        rng,
+        build.thorax,
+        depth=deep if expiration else -deep,
+        table_mm=table,
+        table_degrees=1.2,
+        bottom=build.dome[0] - 20.0,
+    )
     motions = [Motion(thorax=build.thorax), motion]
     return _assemble("breath", seed, grid, build, motions, (0, 30), rng, scanner, progress, mean_motion_mm)
 
@@ -129,7 +139,14 @@ def _visit_motion(rng: np.random.Generator, kind: str, build: Build, number: int
         depth = 7.0 * number / max(count - 1, 1) + rng.uniform(-2, 2)
     if kind == "breath":
         depth = rng.uniform(5.0, 12.0) * rng.choice((-1, 1))
-    return random_motion(rng, build.thorax, depth, table_mm=6.0, table_degrees=1.0)
+    motion = random_motion(rng, build.thorax, depth, table_mm=6.0, table_degrees=1.0, bottom=build.dome[0] - 20.0)
+    if kind == "recovering":
+        # The bases, where the lesions were, open again more than the rest.
+        gain = 5.0 * number / max(count - 1, 1)
+        motion = replace(
+            motion, bumps=(*motion.bumps, (-0.55, 0.4, -15.0, 0.5, 32.0, -gain), (0.55, 0.4, -15.0, 0.5, 32.0, gain))
+        )
+    return motion
 
 
 def _assemble(kind, seed, grid, build, motions, days, rng, scanner, progress, mean_motion_mm=None) -> Patient:

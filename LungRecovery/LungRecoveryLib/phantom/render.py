@@ -10,7 +10,7 @@ from .acquisition import Scanner, acquire
 from .body import BLOOD, FAT, HIGH, LOW, SKIN, Anatomy, lobe_of
 from .frames import slabs
 from .lesions import Stage, correlated_noise, diseased_density, lesion_shares
-from .motion import Motion
+from .motion import Coordinates, Motion
 from .tree import move, paint
 from .vasculature import Tubes
 
@@ -52,42 +52,67 @@ def make_texture(rng: np.random.Generator) -> np.ndarray:
     return np.stack([grain, mottle, net]).astype(np.float32)
 
 
-def normal_density(y: np.ndarray) -> np.ndarray:
-    """Density (HU + 1000) of healthy lung at the baseline's inflation: heavier at the back of a patient on the back."""
+def normal_density(y: np.ndarray, expired: float) -> np.ndarray:
+    """Density (HU + 1000) of healthy lung at the baseline: heavier at the back of a patient on the back.
+
+    `y` mm in the patient frame; `expired` how far (mm) the diaphragm stands above full inspiration.
+    """
     back = np.clip((y + 85.0) / 150.0, 0.0, 1.0)
-    return 132.0 + 78.0 * back
+    return (132.0 + 78.0 * back) * (1.0 + expired / 150.0)
 
 
 def render(
     material: Material, motion: Motion, stage: Stage, grid: Grid, scanner: Scanner, rng: np.random.Generator
 ) -> Rendered:
     """The scan of a patient at a visit, and the labels of its voxels."""
+    fine, layers = _thin_slices(grid)
     out = {name: np.zeros(grid.shape, np.uint8) for name in ("lungs", "lobes", "lesions", "abnormal")}
-    hu = np.empty(grid.shape, np.float32)
+    hu = np.empty(fine.shape, np.float32)
     data = torch.from_numpy(np.concatenate([material.anatomy.data, material.levels]))[None]
     tile = torch.from_numpy(np.pad(material.texture, [(0, 0)] + [(0, 1)] * 3, mode="wrap"))[None]
-    voxel = float(np.prod(grid.spacing)) ** (1 / 3)
-    for k, coordinates in slabs(grid, np.float32):
+    voxel = float(np.prod(fine.spacing)) ** (1 / 3)
+    lung_tissue = _Lung(stage, material.anatomy.build.expired, voxel)
+    for k, coordinates in slabs(fine, np.float32):
         tissue, jacobian, _ = motion.inverse_coordinates(coordinates)
         values = _sample(data, tissue)
+        detail = _sample_tile(tile, tissue)
         scale = np.cbrt(jacobian) / voxel
-        hu[k] = _body(values, scale, _mottle(tile, tissue))
+        hu[k] = _body(values, scale, detail[1], _couch(motion.table_coordinates(coordinates), voxel))
         lung = values[4] * scale
         near = lung < 0.5
-        if near.any():
-            spot = tuple(c[near] for c in tissue)
-            fine = _sample_tile(tile, spot)
-            air, label, abnormal = _parenchyma(values[6:, near], spot, jacobian[near], stage, fine, voxel)
-            share = np.clip(0.5 - lung[near], 0.0, 1.0)
-            hu[k][near] = hu[k][near] * (1 - share) + air * share
-            inside = share > 0.5
-            out["lungs"][k][near] = np.where(inside, np.where(spot[0] < 0, 1, 2), 0)
-            out["lobes"][k][near] = np.where(inside, lobe_of(*spot)[0], 0)
-            out["lesions"][k][near] = np.where(inside, label, 0)
-            out["abnormal"][k][near] = inside & abnormal
-    airways, vessels = _tubes(hu, material.tubes, motion, grid, voxel)
+        if not near.any():
+            continue
+        spot = tuple(c[near] for c in tissue)
+        air, label, abnormal = lung_tissue.at(spot, jacobian[near], values[6:, near], detail[:, near])
+        share = np.clip(0.5 - lung[near], 0.0, 1.0)
+        hu[k][near] = hu[k][near] * (1 - share) + air * share
+        if k % layers == layers // 2:
+            inside, row = share > 0.5, k // layers
+            out["lungs"][row][near] = np.where(inside, np.where(spot[0] < 0, 1, 2), 0)
+            out["lobes"][row][near] = np.where(inside, lobe_of(*spot)[0], 0)
+            out["lesions"][row][near] = np.where(inside, label, 0)
+            out["abnormal"][row][near] = inside & abnormal
+    airways, vessels = _tubes(hu, material.tubes, motion, fine, layers, voxel)
     out["abnormal"][(vessels > 0) | (airways > 0)] = 0
+    hu = _merge(hu, layers)
     return Rendered(ct=acquire(hu, grid, scanner, rng), airways=airways, vessels=vessels, **out)
+
+
+def _thin_slices(grid: Grid) -> tuple[Grid, int]:
+    """The grid with each slice cut into an odd number of thinner ones, where slices are much thicker than pixels."""
+    thin = max(1.4 * min(grid.spacing), 1.25)
+    layers = 2 * round(0.5 * (max(grid.spacing[2] / thin, 1.0) - 1.0)) + 1
+    thickness = grid.spacing[2] / layers
+    origin = np.array(grid.origin) - grid.axes[:, 2] * thickness * (layers // 2)
+    size = (*grid.size[:2], grid.size[2] * layers)
+    return Grid(size, (*grid.spacing[:2], thickness), tuple(origin.tolist()), grid.direction), layers
+
+
+def _merge(image: np.ndarray, layers: int) -> np.ndarray:
+    """The mean of each `layers` slices."""
+    if layers == 1:
+        return image
+    return image.reshape(-1, layers, *image.shape[1:]).mean(axis=1)
 
 
 def _sample(data: torch.Tensor, points) -> np.ndarray:
@@ -107,12 +132,17 @@ def _grid_sample(data: torch.Tensor, unit: list[np.ndarray]) -> np.ndarray:
     return sampled.numpy().reshape(data.shape[1], *unit[0].shape)
 
 
-def _mottle(tile: torch.Tensor, tissue) -> np.ndarray:
-    return _sample_tile(tile[:, 1:2], tissue)[0]
+def _couch(table: Coordinates, voxel: float) -> np.ndarray:
+    """HU of the air around the patient, with the curved couch: a thin shell filled with foam."""
+    x, y, _ = table
+    below = y - (121.0 - x * x / 1000.0)
+    shell = np.clip(1.0 - np.abs(below) / voxel, 0.0, 1.0) + np.clip(1.0 - np.abs(below - 22.0) / voxel, 0.0, 1.0)
+    foam = np.where((below > 0) & (below < 22.0), 45.0, 0.0)
+    return -1000.0 + foam + 420.0 * shell
 
 
-def _body(values: np.ndarray, scale: np.ndarray, mottle: np.ndarray) -> np.ndarray:
-    """HU of everything but the lungs: fat, denser soft tissue, bone, gas, skin and the air around."""
+def _body(values: np.ndarray, scale: np.ndarray, mottle: np.ndarray, around: np.ndarray) -> np.ndarray:
+    """HU of everything but the lungs: fat, denser soft tissue, bone, gas, skin and what is `around` (HU)."""
     skin, soft, bone, gas, _, soft_hu = values[:6]
 
     def share(distance: np.ndarray) -> np.ndarray:
@@ -124,33 +154,43 @@ def _body(values: np.ndarray, scale: np.ndarray, mottle: np.ndarray) -> np.ndarr
     hu += share(bone) * (marrow - hu)
     hu += share(gas) * (-985.0 - hu)
     hu += share(-skin - 2.0) * (SKIN - hu)
-    return -1000.0 + share(skin) * (hu + 1000.0)
+    return around + share(skin) * (hu - around)
 
 
-def _parenchyma(levels, spot, jacobian, stage: Stage, fine: np.ndarray, voxel: float):
-    """HU of lung tissue, its lesion label, and whether a lesion makes it abnormal, for points (N,)."""
-    grain, mottle, net = fine
-    normal = normal_density(spot[1])
-    shares = lesion_shares(levels, stage)
-    septa = np.clip(net * 1.4 - 0.3, 0.0, 1.0)
-    density = diseased_density(normal, shares, septa)
-    true_hu = density / jacobian - 1000.0
-    diseased = np.maximum(np.maximum(shares[0], shares[1]), shares[2]) > 0.05
-    abnormal = diseased & (true_hu >= ABNORMAL_HU[0]) & (true_hu <= ABNORMAL_HU[1])
-    label = np.where(shares[0] > 0.5, 1, 0)
-    label = np.where(shares[2] > np.maximum(0.5, shares[0]), 3, label)
-    label = np.where(shares[1] > 0.5, 2, label)
-    # Grain is tissue: the denser, the coarser the contrast, but consolidation is solid.
-    solid = np.clip(density / 900.0, 0.0, 1.0)
-    density = density + (9.0 * grain + 7.0 * mottle) * (1.0 + 2.0 * solid * (1.0 - solid) * 2.0)
-    _, fissure = lobe_of(*spot)
-    plate = np.clip(1.0 - fissure / voxel, 0.0, 1.0) * min(1.0, 0.8 / voxel)
-    density = density + plate * 330.0
-    return np.minimum(density / jacobian, 1060.0) - 1000.0, label, abnormal
+@dataclass(frozen=True)
+class _Lung:
+    """Lung tissue at a visit."""
+
+    stage: Stage
+    expired: float
+    voxel: float
+
+    def at(self, spot: Coordinates, jacobian: np.ndarray, levels: np.ndarray, detail: np.ndarray):
+        """HU, lesion label and whether a lesion makes the tissue abnormal, for points (N,) of the baseline.
+
+        `levels` (3, N) of the lesions, `detail` (3, N) of the texture.
+        """
+        grain, mottle, net = detail
+        shares = lesion_shares(levels, self.stage)
+        septa = np.clip(net * 1.4 - 0.3, 0.0, 1.0)
+        density = diseased_density(normal_density(spot[1], self.expired), shares, septa)
+        true_hu = density / jacobian - 1000.0
+        diseased = np.max(shares, axis=0) > 0.05
+        abnormal = diseased & (true_hu >= ABNORMAL_HU[0]) & (true_hu <= ABNORMAL_HU[1])
+        label = np.where(shares[0] > 0.5, 1, 0)
+        label = np.where(shares[2] > np.maximum(0.5, shares[0]), 3, label)
+        label = np.where(shares[1] > 0.5, 2, label)
+        # Grain is tissue and air side by side: most in half-filled lung, little in consolidation.
+        solid = np.clip(density / 950.0, 0.0, 1.0)
+        density = density + (9.0 * grain + 6.0 * mottle) * (1.0 + 10.0 * solid * (1.0 - solid) ** 2)
+        fissure = lobe_of(*spot)[1]
+        plate = np.clip(1.0 - fissure / self.voxel, 0.0, 1.0) * min(1.0, 0.7 / self.voxel)
+        density = density + plate * 220.0
+        return np.minimum(density / jacobian, 1060.0) - 1000.0, label, abnormal
 
 
-def _tubes(hu: np.ndarray, tubes: Tubes, motion: Motion, grid: Grid, voxel: float) -> tuple[np.ndarray, np.ndarray]:
-    """Paint the tubes into `hu`, and give the label maps of airways and vessels."""
+def _tubes(hu: np.ndarray, tubes: Tubes, motion: Motion, grid: Grid, layers: int, voxel: float):
+    """Paint the tubes into `hu`, and give the label maps of airways and vessels with each `layers` slices merged."""
     frame = _patient_frame(grid)
     sigma = 0.40 * voxel
     arteries, veins, outer, lumen = (
@@ -161,6 +201,7 @@ def _tubes(hu: np.ndarray, tubes: Tubes, motion: Motion, grid: Grid, voxel: floa
     hu += blood * np.maximum(BLOOD - hu, 0.0)
     hu += outer * (20.0 - hu)
     hu += lumen * (-995.0 - hu)
+    arteries, veins, outer, lumen, blood = (_merge(a, layers) for a in (arteries, veins, outer, lumen, blood))
     airways = np.where(lumen > 0.5, 1, np.where(outer > 0.4, 2, 0)).astype(np.uint8)
     vessels = np.where(blood > VESSEL_SHARE, np.where(arteries >= veins, 1, 2), 0).astype(np.uint8)
     vessels[airways > 0] = 0

@@ -23,18 +23,18 @@ def disease(kind: str, anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray
     """The lesions' levels (3, z, y, x) of a kind of patient; see :mod:`.lesions`."""
     if kind == "breath":
         return np.full((3, *anatomy.depth.shape), -4.0, np.float32)
-    return grow_lesions(rng, anatomy.coordinates, anatomy.depth, 3.0, count=int(rng.integers(16, 26)))
+    return grow_lesions(rng, anatomy.coordinates, anatomy.depth, 3.0, count=int(rng.integers(22, 36)))
 
 
 def plan_stages(kind: str, material: Material, motions: list[Motion], days: tuple[float, ...]) -> list[Stage]:
-    """The stage of the disease at each visit: its extent is set so that the abnormal share follows the kind's course."""
+    """The stage of the disease at each visit: its extent makes the abnormal share follow the kind's course."""
     if kind == "breath":
         return [NO_LESIONS] * len(motions)
     anatomy = material.anatomy
     lung = anatomy.channel("lung") < 0
     points = np.stack([c[lung] for c in anatomy.coordinates], axis=1)
     levels = material.levels[:, lung]
-    normal = normal_density(points[:, 1])
+    normal = normal_density(points[:, 1], anatomy.build.expired)
     stages = []
     for number, motion in enumerate(motions):
         time = days[number] - days[0]
@@ -72,7 +72,10 @@ def _solve(
 
 
 def abnormal_share(levels: np.ndarray, normal: np.ndarray, jacobian: np.ndarray, stage: Stage) -> float:
-    """The share of lung tissue that a stage makes abnormal (-700..+100 HU), each weighted with its volume at the visit."""
+    """The share of the lungs' volume at a visit that a stage makes abnormal (-700..+100 HU).
+
+    `levels` (3, N), `normal` density (N,) and `jacobian` (N,) of the same points spread evenly over the lungs.
+    """
     shares = lesion_shares(levels, stage)
     hu = diseased_density(normal, shares, 0.3) / jacobian - 1000.0
     ill = (np.max(shares, axis=0) > 0.05) & (hu >= ABNORMAL_HU[0]) & (hu <= ABNORMAL_HU[1])

@@ -8,12 +8,12 @@ from .body import LOW, SPACING, Anatomy, great_vessels, lobe_of
 from .tree import Segments, accompany, bend, grow, join, polyline
 
 # Terminal branches in each litre of lung, and terminals that one last airway supplies.
-TERMINALS_PER_LITRE = 620
-TERMINALS_PER_AIRWAY = 5
+TERMINALS_PER_LITRE = 950
+TERMINALS_PER_AIRWAY = 9
 
-ARTERY_RADIUS, ARTERY_EXPONENT = 0.40, 2.65
-VEIN_RADIUS, VEIN_EXPONENT = 0.40, 2.70
-AIRWAY_RADIUS, AIRWAY_EXPONENT = 0.55, 2.3
+ARTERY_RADIUS, ARTERY_EXPONENT = 0.52, 2.95
+VEIN_RADIUS, VEIN_EXPONENT = 0.52, 3.0
+AIRWAY_RADIUS, AIRWAY_EXPONENT = 0.52, 2.15
 
 
 @dataclass
@@ -78,7 +78,7 @@ def grow_trees(anatomy: Anatomy, rng: np.random.Generator) -> Tubes:
 
 def wall_of(radius: np.ndarray) -> np.ndarray:
     """The thickness of an airway's wall (mm) at a lumen radius."""
-    return np.clip(0.32 + 0.16 * radius, 0.35, 1.5)
+    return np.clip(0.18 + 0.13 * radius, 0.25, 1.4)
 
 
 def _trunks(anatomy: Anatomy) -> tuple[list[Segments], list[Segments], list[Segments], list[Segments]]:
