@@ -7,7 +7,17 @@ from math import isfinite
 import numpy as np
 import SimpleITK as sitk
 
-from ..grids import crop_to_mask, grid_of, place, resample_mask, same_grid, to_array, transform_to_field, with_spacing
+from ..grids import (
+    crop_to_mask,
+    grid_of,
+    resample,
+    resample_mask,
+    same_grid,
+    to_array,
+    to_image,
+    transform_to_field,
+    with_spacing,
+)
 from .jacobian import as_mask, common_mask, volume_check
 
 _INVERSE_SPACING_MM = 3.0  # the inverse is checked at these steps: displacements are smooth
@@ -244,18 +254,21 @@ def lung_volume_ratio(
         return None
     if inverse_transform is not None:
         followup *= _share_seen(moving_lungs, fixed_lungs, inverse_transform)
-    return followup / baseline if followup else None
+    return float(followup / baseline) if followup else None
 
 
 def _share_seen(moving_lungs: sitk.Image, fixed_lungs: sitk.Image, inverse_transform: sitk.Transform) -> float:
-    """The share of the follow-up's lungs that lies in the baseline's field of view."""
+    """The share of the follow-up's lungs that the inverse takes into the baseline's field of view."""
     coarse = with_spacing(
         crop_to_mask(moving_lungs, 0.0), tuple(max(s, _VOLUME_SPACING_MM) for s in moving_lungs.GetSpacing())
     )
-    lungs = as_mask(resample_mask(moving_lungs, coarse))
-    if not lungs.any():
-        return 1.0
-    grid = grid_of(fixed_lungs)
-    solid = place(sitk.Image(grid.size, sitk.sitkUInt8) + 1, grid)
-    seen = as_mask(resample_mask(solid, coarse, inverse_transform))
-    return float(np.count_nonzero(seen & lungs)) / np.count_nonzero(lungs)
+    z, y, x = np.mgrid[: coarse.size[2], : coarse.size[1], : coarse.size[0]].reshape(3, -1)
+    points = coarse.points(np.stack([x, y, z], axis=1))
+    points += transform_to_field(inverse_transform, coarse).reshape(3, -1).T
+    # How many voxels a point lies inside the baseline's box: smooth, so it can be interpolated to every voxel.
+    target = grid_of(fixed_lungs)
+    index = target.indices(points)
+    depth = np.minimum(index + 0.5, np.array(target.size) - 0.5 - index).min(axis=1).astype(np.float32)
+    depth = to_array(resample(to_image(depth.reshape(coarse.shape), coarse), moving_lungs, outside=-1.0))
+    lungs = as_mask(moving_lungs)
+    return float(np.count_nonzero(depth[lungs] >= 0)) / np.count_nonzero(lungs)

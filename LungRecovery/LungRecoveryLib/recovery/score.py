@@ -32,9 +32,10 @@ class Thresholds:
 
     A voxel's volume is unchanged with J in `jacobian_low`..`jacobian_high`. A score is complete from `complete`,
     partial from `partial`, else persistent. Below `minimum_abnormal_percent` at the baseline tissue recovery is
-    undefined; complete recovery also leaves less than `complete_abnormal_percent`. A region is worse when its abnormal share rose
-    by more than `worse_percent` (percentage points; less is within the measurement's error). Where the mean Jacobian
-    lies outside `breath_low`..`breath_high` (an inspiration mismatch) the normalised Jacobian score decides.
+    undefined; complete recovery also leaves less than `complete_abnormal_percent`. A region is worse when its abnormal
+    share rose by more than `worse_percent` (percentage points; less is within the measurement's error). Where the mean
+    Jacobian lies outside `breath_low`..`breath_high` (an inspiration mismatch) the normalised Jacobian score decides
+    instead of the plain one.
     """
 
     jacobian_low: float = 0.8
@@ -267,25 +268,43 @@ def tissue_recovery_error(
 def compare(earlier: Mapping, later: Mapping, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> dict:
     """Two follow-ups of a study against each other, from their entries in study.json.
 
-    Both were measured against the same baseline, so the plain differences of their densities and Jacobian scores are
-    meaningful; tissue recovery between the two is 1 - A_later / A_earlier. The local volume change between them needs
-    their transforms composed and is not part of this.
+    Both were measured against the same baseline, so the differences of their densities and scores are meaningful, and
+    the ratio of their mean Jacobians is exactly how much the same tissue changed its volume between them. Tissue
+    recovery between the two is 1 - A_later / A_earlier.
 
-    Returns {earlier, later (labels), days (between them, or None), reliable (both are), change {region: {<density>:
-    later - earlier, bands_percent {band: difference}}}, scores {region: {jacobian, jacobian_normalized (later -
-    earlier), tissue_recovery (or None), explanation}}} for the regions both have.
+    Returns {earlier, later (labels), days (between them, or None), reliable (both are), jacobian {region: {mean (the
+    ratio), volume_change_percent}}, change {region: {<density>: later - earlier, bands_percent {band: difference}}},
+    scores {region: {jacobian, jacobian_normalized (later - earlier), tissue_recovery (or None), explanation}}} for the
+    regions both have.
     """
     days = None if None in (earlier.get("days"), later.get("days")) else later["days"] - earlier["days"]
-    regions = [region for region in earlier["density"] if region in later["density"]]
-    scored = [region for region in regions if region in earlier["scores"] and region in later["scores"]]
     return {
         "earlier": earlier["label"],
         "later": later["label"],
         "days": days,
         "reliable": bool(earlier["reliable"] and later["reliable"]),
-        "change": {region: _differences(earlier["density"][region], later["density"][region]) for region in regions},
-        "scores": {region: _compared_scores(earlier, later, region, thresholds) for region in scored},
+        "jacobian": {
+            region: _volume_between(earlier["jacobian"][region]["mean"], later["jacobian"][region]["mean"])
+            for region in _shared(earlier, later, "jacobian")
+        },
+        "change": {
+            region: _differences(earlier["density"][region], later["density"][region])
+            for region in _shared(earlier, later, "density")
+        },
+        "scores": {
+            region: _compared_scores(earlier, later, region, thresholds) for region in _shared(earlier, later, "scores")
+        },
     }
+
+
+def _shared(earlier: Mapping, later: Mapping, table: str) -> list[str]:
+    return [region for region in earlier[table] if region in later[table]]
+
+
+def _volume_between(earlier_mean: float, later_mean: float) -> dict[str, float | None]:
+    if not earlier_mean > 0:
+        return {"mean": None, "volume_change_percent": None}
+    return {"mean": later_mean / earlier_mean, "volume_change_percent": 100.0 * (later_mean / earlier_mean - 1.0)}
 
 
 def _differences(earlier: Mapping, later: Mapping) -> dict:

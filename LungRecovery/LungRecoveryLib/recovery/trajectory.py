@@ -6,7 +6,7 @@ parametric bootstrap: every value is drawn again from a normal distribution arou
 kept out of every fit of a score; densities do not depend on the registration and stay.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -31,12 +31,17 @@ UNDATED = "The visits have no dates: the axis counts visits and no day is estima
 
 
 def trajectory(
-    timepoints: Sequence[Mapping], seed: int = 0, samples: int = 1000, progress: Progress = no_progress
+    timepoints: Sequence[Mapping],
+    regions: Collection[str] | None = None,
+    seed: int = 0,
+    samples: int = 1000,
+    progress: Progress = no_progress,
 ) -> dict:
     """The course of every score and density in every region.
 
     `timepoints` are the entries of study.json, baseline first, of which days, visit, baseline, reliable, density and
-    scores are used. With the same `seed` the intervals are the same; `samples` is the number of bootstrap samples.
+    scores are used; `regions` are the regions to follow (all that were measured, when not given). With the same `seed`
+    the intervals are the same; `samples` is the number of bootstrap samples.
 
     Returns {axis ("days", or "visit" where any date is unknown), notes, errors {measure: where its error comes from},
     series {"<measure>.<region>": {name, title, unit, region, points [{x, value, error, reliable}], model ("change",
@@ -48,7 +53,8 @@ def trajectory(
     dated = all(timepoint.get("days") is not None for timepoint in timepoints)
     positions = [float(timepoint["days"] if dated else timepoint["visit"]) for timepoint in timepoints]
     followed = measures(band_names(timepoints))
-    regions = list(dict.fromkeys(region for timepoint in timepoints for region in timepoint["density"]))
+    measured = dict.fromkeys(region for timepoint in timepoints for region in timepoint["density"])
+    regions = list(measured if regions is None else regions)
     series = {}
     for done, region in enumerate(regions):
         progress("trajectory", done / len(regions), region)
