@@ -1,5 +1,6 @@
 """DICOM folders: voxels and geometry are those of the files, and whatever is wrong is said in one sentence."""
 
+import json
 import re
 import shutil
 
@@ -133,8 +134,10 @@ def test_uneven_spacing_is_refused_but_rounded_positions_are_not(tmp_path, chest
 
 
 def test_a_tilted_gantry_is_refused(tmp_path, chest, write_series):
-    write_series(tmp_path, chest, shear=(0, 0.5, 0))
-    refused(tmp_path, "tilted gantry (11 degrees)", "3D Slicer")
+    write_series(tmp_path / "tilted", chest, shear=(0, 0.5, 0))
+    refused(tmp_path / "tilted", "tilted gantry (11 degrees", "by 5.5 mm", "3D Slicer")
+    write_series(tmp_path / "rounded", chest, shear=(0.02, 0.03, 0))  # as positions of few digits leave
+    assert read_scan(tmp_path / "rounded").image.GetSize()[2] == len(chest)
 
 
 def test_several_patients_in_a_folder_are_refused(tmp_path, chest, write_series):
@@ -332,3 +335,11 @@ def test_an_enhanced_ct_with_missing_frames_is_refused(tmp_path, chest):
     positions[7:] += 2.5
     write_enhanced(tmp_path / "enhanced.dcm", chest, positions)
     refused(tmp_path, "missing, uneven or duplicated frames")
+
+
+def test_a_description_in_a_local_character_set_is_no_hindrance(tmp_path, chest, write_series):
+    write_series(tmp_path, chest, SpecificCharacterSet="ISO_IR 100", SeriesDescription="Thorax Größe Inspir.")
+    scan = read_scan(tmp_path)
+    assert scan.source["series_description"] == "Thorax Größe Inspir."
+    assert json.loads(json.dumps(scan.source)) == scan.source
+    assert scan.source["breath_phase"] == "inspiration"

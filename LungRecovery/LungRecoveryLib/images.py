@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from LungRecoveryLib import dicom, files, grids, hounsfield
 from LungRecoveryLib.acquisition import Acquisition, best_combination, mismatch, own_penalties
+from LungRecoveryLib.dicom_headers import looks_like_dicom
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.progress import Progress, no_progress, part
 
@@ -82,7 +83,7 @@ def read_scans(
     usable = [[c for c in candidates if c.series is None or c.series.problem is None] for candidates in dates]
     for path, candidates, good in zip(paths, dates, usable, strict=True):
         if not good:
-            largest = max((c.series for c in candidates), key=lambda s: len(s.headers))
+            largest = max((c.series for c in candidates), key=lambda s: s.slices)
             raise BadInput(f"{path}: {largest.label} {largest.problem}")
         _check_one_visit(path, good)
     chosen, reference = _best(usable)
@@ -122,7 +123,7 @@ def _candidates(path: str | Path, wanted: str | None) -> list[_Candidate]:
     place = existing(path)
     if place.is_dir():
         series = dicom.find_series(place, str(path))
-    elif dicom.looks_like_dicom(place):
+    elif looks_like_dicom(place):
         series = [dicom.read_file_series(place, str(path))]
     else:
         if wanted is not None:
@@ -202,7 +203,7 @@ def _described(candidate: _Candidate, chosen: _Candidate, baseline: Acquisition 
         "series": series.key,
         "number": series.number,
         "description": series.description,
-        "slices": sum(h.frames for h in series.headers),
+        "slices": series.slices,
         "kernel": acquisition.kernel,
         "slice_thickness_mm": acquisition.thickness_mm,
         "penalties": {reason: round(cost, 2) for reason, cost in penalties.items()},
@@ -325,7 +326,7 @@ def read_mask(path: str | Path, reference: sitk.Image) -> sitk.Image:
     """
     name = str(path)
     place = existing(path)
-    if place.is_dir() or dicom.looks_like_dicom(place):
+    if place.is_dir() or looks_like_dicom(place):
         raise BadInput(f"{name}: is DICOM or a folder; give the mask as a NIfTI, NRRD or MHA file")
     mask = _labels(read_image(path), name)
     size, grid = mask.GetSize(), grids.grid_of(reference)
