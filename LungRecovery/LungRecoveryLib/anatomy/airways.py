@@ -17,9 +17,11 @@ def central_airways(work: Working, air: np.ndarray, lung_air: np.ndarray) -> np.
     """Trachea and main bronchi with their walls, (z, y, x) bool; empty where the scan shows none.
 
     `air` (z, y, x) bool is all air inside the body, `lung_air` the part of it that holds the lungs (and may still
-    hold the airways): a trachea reaches into the upper half of its height, as no loop of bowel does. The trachea is the longest run of axial slices that show a small
-    round patch of pure air apart from the lungs; its tree grows by rising thresholds until it would leak into the
-    lungs (Mori 1996, "explosion control"); an opening then leaves tubes of 6 mm and more.
+    hold the airways): a trachea reaches into the upper half of its height, as no loop of bowel does.
+
+    The trachea is the longest run of axial slices that show a small round patch of pure air apart from the lungs; its
+    tree grows by rising thresholds until it would leak into the lungs (Mori 1996, "explosion control"); an opening
+    then leaves tubes of 6 mm and more.
     """
     seed = _trachea(work, air, lung_air)
     if seed is None:

@@ -21,7 +21,7 @@ __all__ = ["LEFT", "RIGHT", "label_sides", "segment_lungs"]
 
 _LEAST_ML = 50.0
 _PIECE_SHARE = 0.03
-_NO_LUNG = "there is no lung in the field of this scan: give a CT of the chest in Hounsfield units that shows at least one lung"
+_NO_LUNG = "no lung in the field of this scan: give a chest CT in Hounsfield units that shows at least one lung"
 
 
 def segment_lungs(ct: sitk.Image, progress: Progress = no_progress) -> sitk.Image:
@@ -76,10 +76,7 @@ def label_sides(mask: sitk.Image, ct: sitk.Image | None = None) -> sitk.Image:
         raise BadInput("the lung mask is empty: give a mask with non-zero voxels in the lungs")
     if set(np.unique(labels).tolist()) == {0, RIGHT, LEFT} and _sides_agree(labels, grid):
         return to_image(labels.astype(np.uint8), grid)
-    if ct is not None:
-        work = working_volume(ct)
-    else:
-        work = mask_volume(inside, grid)
+    work = working_volume(ct) if ct is not None else mask_volume(inside, grid)
     coarse = to_array(resample(sitk.Cast(to_image(inside, grid), sitk.sitkFloat32), work.grid, outside=0.0)) > 0.5
     if not coarse.any():
         raise BadInput("the lung mask does not overlap the scan: give a mask that was drawn on this scan")

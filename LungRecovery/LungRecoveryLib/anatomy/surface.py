@@ -63,7 +63,7 @@ def _slab(hu: sitk.Image, part: Grid, maps: dict[str, sitk.Image]) -> np.ndarray
 
 
 def _maps(coarse: Coarse) -> dict[str, sitk.Image]:
-    """What the slabs need, on the working grid: signed depth in mm, local threshold, filled parts, other air, labels."""
+    """What the slabs need: signed depth in mm, local threshold in HU, filled parts, other air, nearest labels."""
     work, lungs = coarse.work, coarse.lungs > 0
     window = bounding_box(lungs, 4)
     lungs, air, other = lungs[window], coarse.air[window] & lungs[window], coarse.other[window]
