@@ -90,15 +90,17 @@ def write_dicom_series(
         path = folder / f"{len(array) - index:04d}{suffix}"  # names in the reverse order: only positions may count
         data = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
         data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        place = np.array(origin) + normal * along + np.array(shear, float) * index
+        data.ImagePositionPatient = [f"{v:.6g}" for v in place]
+        data.ImageOrientationPatient = [f"{v:.9g}" for v in orientation]
+        data.PixelSpacing = [spacing[1], spacing[0]]
         for tag, value in common.items():
             if tag == "PixelPaddingValue":
                 data.add_new(0x00280120, "US" if value > 32767 else "SS", value)  # the wild has both for signed voxels
             elif value is not None:
                 setattr(data, tag, value)
-        place = np.array(origin) + normal * along + np.array(shear, float) * index
-        data.ImagePositionPatient = [f"{v:.6g}" for v in place]
-        data.ImageOrientationPatient = [f"{v:.9g}" for v in orientation]
-        data.PixelSpacing = [spacing[1], spacing[0]]
+            elif tag in data:
+                delattr(data, tag)
         data.Rows, data.Columns = plane.shape
         data.InstanceNumber = index + 1
         data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -114,3 +116,58 @@ def write_dicom_series(
 def write_series():
     """The function that writes a CT series as DICOM files, see `write_dicom_series`."""
     return write_dicom_series
+
+
+@pytest.fixture(scope="session")
+def small_patient():
+    """A synthetic patient who recovers, three visits, coarse enough to be analysed within seconds."""
+    from LungRecoveryLib.phantom import make_patient
+
+    return make_patient("recovering", 0, (88, 68, 92), (3.5, 3.5, 3.5), days=(0, 30, 90))
+
+
+@pytest.fixture(scope="session")
+def small_scans(small_patient, tmp_path_factory):
+    """Folder with the small patient's scans (0.mha, 1.mha, 2.mha), lung masks (lungs0.mha, ...) and landmarks."""
+    from LungRecoveryLib.images import write_image
+
+    folder = tmp_path_factory.mktemp("small_scans")
+    baseline = small_patient.visits[0]
+    for i, visit in enumerate(small_patient.visits):
+        write_image(visit.ct, folder / f"{i}.mha")
+        write_image(visit.lungs, folder / f"lungs{i}.mha")
+        pairs = np.concatenate([baseline.landmarks, visit.landmarks], axis=1)
+        np.savetxt(folder / f"landmarks{i}.csv", pairs, delimiter=",", fmt="%.3f")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_job(small_scans):
+    """The content of a job that analyses the small patient within seconds; it has no output yet."""
+    return {
+        "timepoints": [
+            {"path": str(small_scans / "0.mha"), "days": 0, "lungs": str(small_scans / "lungs0.mha")},
+            {
+                "path": str(small_scans / "1.mha"),
+                "days": 30,
+                "lungs": str(small_scans / "lungs1.mha"),
+                "landmarks": str(small_scans / "landmarks1.csv"),
+            },
+            {"path": str(small_scans / "2.mha"), "days": 90, "label": "Kontrolle"},
+        ],
+        "preset": "fast",
+        "spacing_mm": 3.0,
+        "device": "cpu",
+        "threads": 1,
+    }
+
+
+@pytest.fixture(scope="session")
+def small_study(small_job, tmp_path_factory):
+    """The small patient, analysed: the folder that `analyze` left."""
+    from LungRecoveryLib.job import job_from
+    from LungRecoveryLib.study import analyze
+
+    folder = tmp_path_factory.mktemp("small_study") / "study"
+    analyze(job_from({**small_job, "output": str(folder)}))
+    return folder

@@ -11,6 +11,7 @@ from LungRecoveryLib import grids
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.images import read_scan, read_scans
 
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 OBLIQUE = (0.9, 0.1, -0.42426407, -0.05, 0.99, 0.12727922)  # made orthonormal below
 
 
@@ -91,12 +92,34 @@ def test_files_without_ending_in_nested_folders_and_other_files_are_no_hindrance
 def test_localizers_and_pictures_of_the_scanner_are_ignored(tmp_path, chest, write_series):
     write_series(tmp_path / "scan", chest)
     write_series(tmp_path / "scout", chest[:2], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], SeriesNumber=1)
-    write_series(tmp_path / "dose", chest[:6], SOPClassUID="1.2.840.10008.5.1.4.1.1.7", SeriesNumber=999)
+    picture = {"SOPClassUID": SECONDARY_CAPTURE, "ImagePositionPatient": None, "ImageOrientationPatient": None}
+    write_series(tmp_path / "dose", chest[:6], SeriesNumber=999, **picture)
     scan = read_scan(tmp_path)
     assert scan.image.GetSize()[2] == len(chest)
     assert scan.source["chosen"]["why"] == "the only one"
     shutil.rmtree(tmp_path / "scan")
     refused(tmp_path, "localizers")
+
+
+def test_converted_scans_are_read(tmp_path, chest, write_series):
+    write_series(tmp_path / "capture", chest, SOPClassUID=SECONDARY_CAPTURE)
+    np.testing.assert_array_equal(voxels(read_scan(tmp_path / "capture")), chest)
+    (tmp_path / "itk").mkdir()
+    volume = sitk.GetImageFromArray(chest)
+    volume.SetSpacing((0.8, 0.7, 2.5))
+    for index in range(len(chest)):  # as SimpleITK's own example writes a series
+        plane = volume[:, :, index]
+        place = volume.TransformIndexToPhysicalPoint((0, 0, index))
+        tags = {"0008|0060": "CT", "0020|000e": "1.2.7", "0020|0037": "1\\0\\0\\0\\1\\0"}
+        for tag, value in (tags | {"0020|0032": "\\".join(map(str, place))}).items():
+            plane.SetMetaData(tag, value)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(tmp_path / "itk" / f"{index}.dcm"))
+        writer.Execute(plane)
+    scan = read_scan(tmp_path / "itk")
+    np.testing.assert_array_equal(voxels(scan), chest)
+    assert grids.same_grid(scan.image, volume)
 
 
 def test_several_acquisitions_of_one_series_are_told_apart(tmp_path, chest, write_series):
@@ -247,11 +270,29 @@ def test_different_patients_across_dates_are_refused_or_warned_of(tmp_path, ches
     write_series(tmp_path / "a", chest)
     write_series(tmp_path / "b", chest, PatientID="P2")
     write_series(tmp_path / "c", chest, PatientID="")
-    with pytest.raises(BadInput, match=r"b: has another DICOM patient ID than a.*--allow-different-patients"):
+    with pytest.raises(
+        BadInput, match=r"b: has another DICOM patient ID than the baseline.*--allow-different-patients"
+    ):
         read_scans([tmp_path / "a", tmp_path / "b"])
     scans = read_scans([tmp_path / "a", tmp_path / "b", tmp_path / "c"], allow_different_patients=True)
     assert [len(s.warnings) for s in scans] == [0, 1, 0]
     assert "patient" in scans[1].warnings[0]
+
+
+def test_different_patients_are_refused_before_voxels_are_read(tmp_path, chest, write_series, monkeypatch):
+    write_series(tmp_path / "a", chest)
+    write_series(tmp_path / "b", chest, PatientID="P2")
+    monkeypatch.setattr("LungRecoveryLib.dicom.read_volume", lambda *_: pytest.fail("voxels were read"))
+    with pytest.raises(BadInput, match="patient"):
+        read_scans([tmp_path / "a", tmp_path / "b"])
+
+
+def test_the_same_series_for_two_dates_is_warned_of(tmp_path, chest, write_series):
+    write_series(tmp_path / "a", chest)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    first, second = read_scans([tmp_path / "a", tmp_path / "b"])
+    assert first.warnings == ()
+    assert second.warnings == ("b: is the same DICOM series as the baseline",)
 
 
 def test_a_broken_series_is_left_out_with_a_warning_where_another_is_whole(tmp_path, chest, write_series):

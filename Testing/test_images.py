@@ -6,8 +6,9 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from LungRecoveryLib import grids, images
+from LungRecoveryLib import grids
 from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.image_files import format_of
 from LungRecoveryLib.images import read_image, read_mask, read_scan, read_scans, write_image, write_transform
 
 OBLIQUE = grids.Grid(
@@ -290,4 +291,4 @@ def test_a_transform_comes_back_as_it_was_even_nested(tmp_path):
 
 def test_format_names():
     names = ("a.NII.GZ", "b.nii", "c.seg.nrrd", "d.mha", "e.tif", "f")
-    assert [images.format_of(n) for n in names] == ["NIfTI", "NIfTI", "NRRD", "MetaImage", "TIF", "unknown"]
+    assert [format_of(n) for n in names] == ["NIfTI", "NIfTI", "NRRD", "MetaImage", "TIF", "unknown"]

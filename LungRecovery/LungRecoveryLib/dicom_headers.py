@@ -15,7 +15,7 @@ from LungRecoveryLib import grids, hounsfield
 from LungRecoveryLib.errors import BadInput
 
 _MOST_FILES = 100_000
-_CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "")  # CT image, enhanced CT, not stated
+_CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1")  # CT image, enhanced CT
 _TAGS = {
     "image_type": "0008|0008",
     "sop_class": "0008|0016",
@@ -69,6 +69,15 @@ class Header:
         """The single number of a tag, or `default` where it holds none."""
         values = self.numbers(name, 1)
         return values[0] if values else default
+
+    @property
+    def is_ct(self) -> bool:
+        """Whether it is a CT slice; other classes of the modality CT count where they say where the slice lies.
+
+        Converted scans come as secondary captures with positions, a scanner's dose pictures without.
+        """
+        placed = self.position is not None and self.axes is not None
+        return self.text("modality") == "CT" and (self.text("sop_class") in _CT_CLASSES or placed)
 
     @property
     def frames(self) -> int:
@@ -162,7 +171,7 @@ def ct_headers(files: list[Path]) -> tuple[list[Header], set[str], list[Path]]:
                 unreadable.append(path)
                 continue
             modalities.add(header.text("modality") or "unknown modality")
-            if header.text("modality") == "CT" and header.text("sop_class") in _CT_CLASSES:
+            if header.is_ct:
                 headers.append(header)
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)

@@ -1,29 +1,27 @@
-"""Reading scans and masks, checked, and writing images and transforms whole or not at all.
+"""Reading the scans of one or several dates, and masks on them, checked.
 
 A scan is a DICOM folder, NIfTI, NRRD or MetaImage file. Its voxels come back as int16 HU, at least -1024; its geometry
 is kept as it is, however oblique. Everything a user may get wrong raises BadInput with one sentence.
 """
 
 import datetime
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from LungRecoveryLib import dicom, files, grids, hounsfield
+from LungRecoveryLib import dicom, grids, hounsfield
 from LungRecoveryLib.acquisition import Acquisition, best_combination, mismatch, own_penalties
 from LungRecoveryLib.dicom_headers import looks_like_dicom
 from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.image_files import existing, format_of, read_image, single_volume, write_image, write_transform
 from LungRecoveryLib.progress import Progress, no_progress, part
 
-MINIMUM_VOXELS = 5
-_FORMATS = {
-    ".nii": "NIfTI", ".nii.gz": "NIfTI", ".hdr": "NIfTI", ".img": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD",
-    ".mha": "MetaImage", ".mhd": "MetaImage",
-}  # fmt: skip
+__all__ = ["Scan", "read_image", "read_mask", "read_scan", "read_scans", "write_image", "write_transform"]
+
+_CHOSEN = "the lowest sum of penalties over all dates"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +43,27 @@ class Scan:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A series or file that could be read for one date."""
+    """A series or file that could be read for one date; `series` is None for a file without DICOM tags."""
 
+    path: str | Path
     acquisition: Acquisition
     series: dicom.Series | None = None
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).name or Path(self.path).resolve().name  # the latter for "." and the like
+
+    @property
+    def problem(self) -> str | None:
+        return self.series.problem if self.series else None
+
+    @property
+    def date(self) -> datetime.date | None:
+        return self.series.date if self.series else None
+
+    @property
+    def patient_id(self) -> str | None:
+        return self.series.patient_id if self.series else None
 
 
 def read_scan(path: str | Path, series: str | None = None, progress: Progress = no_progress) -> Scan:
@@ -80,29 +95,63 @@ def read_scans(
         raise BadInput("no scan is given; give at least one file or DICOM folder")
     wanted = _wanted(series, len(paths))
     dates = [_candidates(path, wanted.get(i)) for i, path in enumerate(paths)]
-    usable = [[c for c in candidates if c.series is None or c.series.problem is None] for candidates in dates]
-    for path, candidates, good in zip(paths, dates, usable, strict=True):
-        if not good:
-            largest = max((c.series for c in candidates), key=lambda s: s.slices)
-            raise BadInput(f"{path}: {largest.label} {largest.problem}")
-        _check_one_visit(path, good)
+    usable = [_without_problem(candidates) for candidates in dates]
     chosen, reference = _best(usable)
+    other_patients = _other_patients(chosen, reference)
+    if other_patients and not allow_different_patients:
+        raise BadInput(
+            f"{other_patients[0].path}: has another DICOM patient ID than the baseline; if it is the same person, use "
+            "--allow-different-patients"
+        )
     scans: list[Scan] = []
-    for i, path in enumerate(paths):
+    for i, candidate in enumerate(chosen):
         step = part(progress, i / len(paths), (i + 1) / len(paths))
-        baseline = None if i == reference else chosen[reference].acquisition
-        scans.append(_read_candidate(path, chosen[i], dates[i], baseline, i in wanted, step))
-    return _checked_patients(scans, reference, allow_different_patients)
+        warnings = [f"{c.series.label} was left out: it {c.problem}" for c in dates[i] if c.problem]
+        warnings += _comparison(candidate, chosen[reference], candidate in other_patients) if i != reference else []
+        baseline = chosen[reference].acquisition if i != reference else None
+        source = _source(candidate, dates[i], baseline, i in wanted)
+        scans.append(_read(candidate, source, warnings, step))
+    return scans
+
+
+def _without_problem(candidates: list[_Candidate]) -> list[_Candidate]:
+    """Those that are whole volumes of one visit; raises BadInput where there are none, or of several days."""
+    good = [c for c in candidates if not c.problem]
+    if not good:
+        largest = max(candidates, key=lambda c: c.series.slices)
+        raise BadInput(f"{largest.path}: {largest.series.label} {largest.problem}")
+    days = sorted({c.date for c in good if c.date is not None})
+    if days and (days[-1] - days[0]).days > 1:
+        raise BadInput(
+            f"{good[0].path}: holds scans of {len(days)} dates; give the folder of one date, or name the series"
+        )
+    return good
 
 
 def _best(dates: list[list[_Candidate]]) -> tuple[list[_Candidate], int]:
     """The candidate to take for each date, and the position of the baseline: the earliest where all have a date."""
-    days = [c.series.date if c.series is not None else None for c in (candidates[0] for candidates in dates)]
+    days = [candidates[0].date for candidates in dates]
     reference = 0 if None in days else days.index(min(days))
     order = [reference, *(i for i in range(len(dates)) if i != reference)]
     best = best_combination([[c.acquisition for c in dates[i]] for i in order])
     chosen = dict(zip(order, best, strict=True))
     return [candidates[chosen[i]] for i, candidates in enumerate(dates)], reference
+
+
+def _other_patients(chosen: list[_Candidate], reference: int) -> list[_Candidate]:
+    """Those of another patient than the baseline, or than the first known one where the baseline's is unknown."""
+    known = [c for c in (chosen[reference], *chosen) if c.patient_id]
+    return [c for c in chosen if c.patient_id and c.patient_id != known[0].patient_id]
+
+
+def _comparison(candidate: _Candidate, baseline: _Candidate, other_patient: bool) -> list[str]:
+    """Warnings of what makes a follow-up hard to compare with the baseline."""
+    found = [f"differs from the baseline: {what}" for what in mismatch(baseline.acquisition, candidate.acquisition)]
+    if other_patient:
+        found.append("has another DICOM patient ID than the baseline")
+    if candidate.series and baseline.series and candidate.series.key == baseline.series.key:
+        found.append("is the same DICOM series as the baseline")
+    return found
 
 
 def _wanted(series: Mapping[int, str | None] | Sequence[str | None] | None, count: int) -> dict[int, str]:
@@ -128,7 +177,7 @@ def _candidates(path: str | Path, wanted: str | None) -> list[_Candidate]:
     else:
         if wanted is not None:
             raise BadInput(f"{path}: is no DICOM, so it has no series {wanted!r}; leave the series out")
-        return [_Candidate(_file_acquisition(place, str(path)))]
+        return [_Candidate(path, _file_acquisition(place, str(path)))]
     if wanted is not None:
         named = [s for s in series if s.is_named(wanted)]
         if len(named) != 1:
@@ -136,63 +185,47 @@ def _candidates(path: str | Path, wanted: str | None) -> list[_Candidate]:
             what = "several series are called" if named else "there is no series"
             raise BadInput(f"{path}: {what} {wanted!r}; give the key of one of these ({found})")
         series = named
-    return [_Candidate(s.acquisition, s) for s in series]
+    return [_Candidate(path, s.acquisition, s) for s in series]
 
 
-def _check_one_visit(path: str | Path, candidates: list[_Candidate]) -> None:
-    """A folder with scans of several days leaves open which one is meant."""
-    days = sorted({c.series.date for c in candidates if c.series is not None and c.series.date is not None})
-    if days and (days[-1] - days[0]).days > 1:
-        raise BadInput(f"{path}: holds scans of {len(days)} dates; give the folder of one date, or name the series")
-
-
-def _read_candidate(
-    path: str | Path,
-    candidate: _Candidate,
-    candidates: list[_Candidate],
-    baseline: Acquisition | None,
-    named: bool,
-    progress: Progress,
-) -> Scan:
-    name = Path(path).name or Path(path).resolve().name  # the latter for "." and the like
-    found, warnings = candidate.acquisition, []
+def _read(candidate: _Candidate, source: dict, warnings: list[str], progress: Progress) -> Scan:
+    path, found = str(candidate.path), candidate.acquisition
     if candidate.series is None:
-        image = hounsfield.to_hounsfield(_volume(read_image(path), str(path)), str(path))
-        source = {"format": format_of(path)}
-        scan_date, patient = None, None
+        image = hounsfield.to_hounsfield(single_volume(read_image(path), path), path)
     else:
-        series = candidate.series
-        image = dicom.read_volume(series, str(path), progress)
-        source = {"format": "DICOM", "series_number": series.number, "series_description": series.description}
-        scan_date, patient = series.date, series.patient_id
-        others = [c for c in candidates if c is not candidate]
-        broken = [c.series for c in others if c.series.problem]
-        warnings += [f"{name}: {s.label} was left out: it {s.problem}" for s in broken]
-        if others:
-            source["candidates"] = [_described(c, candidate, baseline) for c in candidates]
-        source["chosen"] = {
-            "series": series.key,
-            "why": "named by the user" if named else "the only one" if not others else "the lowest sum of penalties",
-        }
-    if baseline is not None:
-        warnings += [f"{name}: differs from the baseline: {what}" for what in mismatch(baseline, found)]
+        image = dicom.read_volume(candidate.series, path, progress)
     if found.has_gaps:
         apart = f"{found.thickness_mm:g} mm slices lie {found.slice_spacing_mm:g} mm apart"
-        warnings.append(f"{name}: {apart}; the lung between them was not imaged")
-    source |= {
+        warnings = [*warnings, f"{apart}; the lung between them was not imaged"]
+    for key in image.GetMetaDataKeys():  # may hold names and dates
+        image.EraseMetaData(key)
+    source |= {"voxel_mm": [round(s, 6) for s in image.GetSpacing()], "size": list(image.GetSize())}
+    progress("read", 1.0, candidate.name)
+    named = tuple(f"{candidate.name}: {warning}" for warning in warnings)
+    return Scan(image, candidate.name, candidate.date, candidate.patient_id, source, named)
+
+
+def _source(candidate: _Candidate, candidates: list[_Candidate], baseline: Acquisition | None, named: bool) -> dict:
+    """Where a scan's voxels come from and why, for :attr:`Scan.source`."""
+    series, found = candidate.series, candidate.acquisition
+    source: dict = {"format": format_of(candidate.path) if series is None else "DICOM"}
+    if series is not None:
+        why = "named by the user" if named else "the only one" if len(candidates) == 1 else _CHOSEN
+        source |= {
+            "series_number": series.number,
+            "series_description": series.description,
+            "chosen": {"series": series.key, "why": why},
+        }
+        if len(candidates) > 1:
+            source["candidates"] = [_described(c, candidate, baseline) for c in candidates]
+    return source | {
         "kernel": found.kernel,
         "kernel_class": found.kernel_class,
         "slice_thickness_mm": found.thickness_mm,
         "position": found.position,
         "breath_phase": found.breath,
         "contrast": found.contrast,
-        "voxel_mm": [round(s, 6) for s in image.GetSpacing()],
-        "size": list(image.GetSize()),
     }
-    for key in image.GetMetaDataKeys():  # may hold names and dates
-        image.EraseMetaData(key)
-    progress("read", 1.0, name)
-    return Scan(image, name, scan_date, patient, source, tuple(warnings))
 
 
 def _described(candidate: _Candidate, chosen: _Candidate, baseline: Acquisition | None) -> dict:
@@ -213,87 +246,6 @@ def _described(candidate: _Candidate, chosen: _Candidate, baseline: Acquisition 
     }
 
 
-def _checked_patients(scans: list[Scan], reference: int, allow_different_patients: bool) -> list[Scan]:
-    """The scans, refused (or warned of) where one is of another patient than the baseline.
-
-    Where the baseline's patient is unknown, the first known one takes its part.
-    """
-    first = next((s for s in (scans[reference], *scans) if s.patient_id), None)
-    others = [s for s in scans if s.patient_id and s.patient_id != first.patient_id]
-    if others and not allow_different_patients:
-        raise BadInput(
-            f"{others[0].name}: has another DICOM patient ID than {first.name}; if it is the same person, use "
-            "--allow-different-patients"
-        )
-    warning = "has another DICOM patient ID than the baseline"
-    return [replace(s, warnings=(*s.warnings, f"{s.name}: {warning}")) if s in others else s for s in scans]
-
-
-# -------------------------------------------------------------------------------------------------------- image files
-
-
-def existing(path: str | Path) -> Path:
-    """The path of something that exists and is not empty; raises BadInput otherwise."""
-    if not str(path).strip():
-        raise BadInput("a path is empty; give an image file or a DICOM folder")
-    place = Path(path)
-    if not os.path.exists(place):  # False, and no error, for names the system cannot have
-        raise BadInput(f"{path}: does not exist; give an image file or a DICOM folder")
-    if place.is_dir():
-        if os.access(place, os.R_OK | os.X_OK) and not any(place.iterdir()):
-            raise BadInput(f"{path}: is an empty folder; give the folder of a CT series")
-    elif place.stat().st_size == 0:
-        raise BadInput(f"{path}: is an empty file; copy or export it again")
-    return place
-
-
-def format_of(path: str | Path) -> str:
-    """The name of an image file's format, by its ending."""
-    name = Path(path).name.lower()
-    endings = [e for e in _FORMATS if name.endswith(e)]
-    return _FORMATS[max(endings, key=len)] if endings else Path(name).suffix.lstrip(".").upper() or "unknown"
-
-
-def read_image(path: str | Path) -> sitk.Image:
-    """Any image file as it is, of any dimension; raises BadInput where it is none, or cannot be read."""
-    place = existing(path)
-    if place.is_dir():
-        raise BadInput(f"{path}: is a folder; give an image file")
-    try:
-        return sitk.ReadImage(str(place))
-    except RuntimeError as error:
-        if "orthonormal" in str(error):
-            raise BadInput(
-                f"{path}: its axes are sheared; resample it to right angles, in 3D Slicer for instance"
-            ) from error
-        raise BadInput(f"{path}: cannot be read as an image; give DICOM, NIfTI, NRRD or MHA") from error
-
-
-def _volume(image: sitk.Image, name: str) -> sitk.Image:
-    """The single 3D volume of scalars in an image; raises BadInput where it holds none or several."""
-    size = image.GetSize()
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise BadInput(
-            f"{name}: has {image.GetNumberOfComponentsPerPixel()} numbers per voxel (a colour picture or a vector "
-            "image); give a CT in Hounsfield units"
-        )
-    if len(size) > 3:
-        volumes = int(np.prod(size[3:]))
-        if volumes != 1:
-            raise BadInput(f"{name}: is a 4D image with {volumes} volumes; give one volume")
-        image = sitk.Extract(image, [*size[:3], *[0] * (len(size) - 3)], [0] * len(size))
-        size = image.GetSize()
-    if len(size) < 3 or min(size) == 1:
-        raise BadInput(f"{name}: is a 2D image; give a volume, or the folder that holds all slices")
-    if min(size) < MINIMUM_VOXELS:
-        raise BadInput(f"{name}: has {min(size)} slices only; give the whole scan")
-    spacing = image.GetSpacing()
-    if min(spacing) < 0.05 or max(spacing) > 20:
-        shown = " x ".join(f"{s:g}" for s in spacing)
-        raise BadInput(f"{name}: its voxels of {shown} mm cannot be those of a CT; correct the voxel size")
-    return image
-
-
 def _file_acquisition(path: Path, name: str) -> Acquisition:
     """What a file without DICOM tags says of its acquisition: its geometry (the header alone is read)."""
     reader = sitk.ImageFileReader()
@@ -301,7 +253,7 @@ def _file_acquisition(path: Path, name: str) -> Acquisition:
     try:
         reader.ReadImageInformation()
     except RuntimeError:
-        _volume(read_image(path), name)  # says what is wrong
+        single_volume(read_image(path), name)  # says what is wrong
         raise
     size, spacing = reader.GetSize(), reader.GetSpacing()
     if len(size) < 3:
@@ -348,7 +300,7 @@ def _labels(image: sitk.Image, name: str) -> sitk.Image:
             raise BadInput(f"{name}: has several volumes; give a single mask")
         array = np.any(array != 0, axis=-1).astype(np.uint8)
         image = grids.to_image(array, grids.grid_of(image))
-    image = _volume(image, name)
+    image = single_volume(image, name)
     array = sitk.GetArrayViewFromImage(image)
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
@@ -367,34 +319,3 @@ def _labels(image: sitk.Image, name: str) -> sitk.Image:
     elif highest > 255:
         raise BadInput(f"{name}: has labels up to {int(highest)}; give a mask with labels up to 255")
     return grids.to_image(array.astype(np.uint8), grids.grid_of(image))
-
-
-# ------------------------------------------------------------------------------------------------------------ writing
-
-
-def write_image(image: sitk.Image, path: str | Path) -> None:
-    """Write an image, compressed, whole or not at all; raises BadInput where that is impossible."""
-    if Path(path).suffix.lower() in (".mhd", ".nhdr", ".hdr", ".img"):
-        raise BadInput(f"{path}: would need two files; give an ending of one file (.nii.gz, .nrrd, .mha)")
-    with files.atomic_file(path) as unfinished:
-        try:
-            sitk.WriteImage(image, str(unfinished), useCompression=True)
-        except RuntimeError as error:
-            raise BadInput(
-                f"{path}: cannot be written; check its ending (.nii.gz, .nrrd, .mha) and the disk"
-            ) from error
-
-
-def write_transform(transform: sitk.Transform, path: str | Path) -> None:
-    """Write a transform (.h5, .tfm), whole or not at all; raises BadInput where that is impossible.
-
-    Nested composites are flattened, since ITK's files hold a flat list.
-    """
-    if isinstance(transform, sitk.CompositeTransform):
-        transform = sitk.CompositeTransform(transform)
-        transform.FlattenTransform()
-    with files.atomic_file(path) as unfinished:
-        try:
-            sitk.WriteTransform(transform, str(unfinished))
-        except RuntimeError as error:
-            raise BadInput(f"{path}: cannot be written; check its ending (.h5) and the disk") from error

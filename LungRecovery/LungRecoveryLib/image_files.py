@@ -1,0 +1,106 @@
+"""Image and transform files: read with clear errors, written whole or not at all."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from LungRecoveryLib import files
+from LungRecoveryLib.errors import BadInput
+
+MINIMUM_VOXELS = 5
+_FORMATS = {
+    ".nii": "NIfTI", ".nii.gz": "NIfTI", ".hdr": "NIfTI", ".img": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD",
+    ".mha": "MetaImage", ".mhd": "MetaImage",
+}  # fmt: skip
+
+
+def existing(path: str | Path) -> Path:
+    """The path of something that exists and is not empty; raises BadInput otherwise."""
+    if not str(path).strip():
+        raise BadInput("a path is empty; give an image file or a DICOM folder")
+    place = Path(path)
+    if not os.path.exists(place):  # False, and no error, for names the system cannot have
+        raise BadInput(f"{path}: does not exist; give an image file or a DICOM folder")
+    if place.is_dir():
+        if os.access(place, os.R_OK | os.X_OK) and not any(place.iterdir()):
+            raise BadInput(f"{path}: is an empty folder; give the folder of a CT series")
+    elif place.stat().st_size == 0:
+        raise BadInput(f"{path}: is an empty file; copy or export it again")
+    return place
+
+
+def format_of(path: str | Path) -> str:
+    """The name of an image file's format, by its ending."""
+    name = Path(path).name.lower()
+    endings = [e for e in _FORMATS if name.endswith(e)]
+    return _FORMATS[max(endings, key=len)] if endings else Path(name).suffix.lstrip(".").upper() or "unknown"
+
+
+def read_image(path: str | Path) -> sitk.Image:
+    """Any image file as it is, of any dimension; raises BadInput where it is none, or cannot be read."""
+    place = existing(path)
+    if place.is_dir():
+        raise BadInput(f"{path}: is a folder; give an image file")
+    try:
+        return sitk.ReadImage(str(place))
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise BadInput(
+                f"{path}: its axes are sheared; resample it to right angles, in 3D Slicer for instance"
+            ) from error
+        raise BadInput(f"{path}: cannot be read as an image; give DICOM, NIfTI, NRRD or MHA") from error
+
+
+def single_volume(image: sitk.Image, name: str) -> sitk.Image:
+    """The single 3D volume of scalars in an image; raises BadInput where it holds none or several."""
+    size = image.GetSize()
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise BadInput(
+            f"{name}: has {image.GetNumberOfComponentsPerPixel()} numbers per voxel (a colour picture or a vector "
+            "image); give a CT in Hounsfield units"
+        )
+    if len(size) > 3:
+        volumes = int(np.prod(size[3:]))
+        if volumes != 1:
+            raise BadInput(f"{name}: is a 4D image with {volumes} volumes; give one volume")
+        image = sitk.Extract(image, [*size[:3], *[0] * (len(size) - 3)], [0] * len(size))
+        size = image.GetSize()
+    if len(size) < 3 or min(size) == 1:
+        raise BadInput(f"{name}: is a 2D image; give a volume, or the folder that holds all slices")
+    if min(size) < MINIMUM_VOXELS:
+        raise BadInput(f"{name}: has {min(size)} slices only; give the whole scan")
+    spacing = image.GetSpacing()
+    if min(spacing) < 0.05 or max(spacing) > 20:
+        shown = " x ".join(f"{s:g}" for s in spacing)
+        raise BadInput(f"{name}: its voxels of {shown} mm cannot be those of a CT; correct the voxel size")
+    return image
+
+
+def write_image(image: sitk.Image, path: str | Path) -> None:
+    """Write an image, compressed, whole or not at all; raises BadInput where that is impossible."""
+    if Path(path).suffix.lower() in (".mhd", ".nhdr", ".hdr", ".img"):
+        raise BadInput(f"{path}: would need two files; give an ending of one file (.nii.gz, .nrrd, .mha)")
+    with files.atomic_file(path) as unfinished:
+        try:
+            sitk.WriteImage(image, str(unfinished), useCompression=True)
+        except RuntimeError as error:
+            raise BadInput(
+                f"{path}: cannot be written; check its ending (.nii.gz, .nrrd, .mha) and the disk"
+            ) from error
+
+
+def write_transform(transform: sitk.Transform, path: str | Path) -> None:
+    """Write a transform (.h5, .tfm), whole or not at all; raises BadInput where that is impossible.
+
+    Nested composites are flattened, since ITK's files hold a flat list.
+    """
+    if isinstance(transform, sitk.CompositeTransform):
+        transform = sitk.CompositeTransform(transform)
+        transform.FlattenTransform()
+    with files.atomic_file(path) as unfinished:
+        try:
+            sitk.WriteTransform(transform, str(unfinished))
+        except RuntimeError as error:
+            raise BadInput(f"{path}: cannot be written; check its ending (.h5) and the disk") from error
