@@ -13,7 +13,7 @@ class Scanner:
     """A protocol: `blur_mm` (SD of the in-plane kernel), `sharpen` (edge enhancement), slice thickness, noise SD."""
 
     kernel: str = "soft"
-    blur_mm: float = 0.65
+    blur_mm: float = 0.60
     sharpen: float = 0.0
     slice_mm: float = 1.0
     noise_hu: float = 13.0

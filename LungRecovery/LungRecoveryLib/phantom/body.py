@@ -45,7 +45,7 @@ class Build:
         """A patient of ordinary build whose diaphragm stands `expired` mm above full inspiration at the baseline."""
         u = rng.uniform
         smaller = 1.0 - 0.0006 * expired
-        thorax = Thorax(width=u(116, 124) * smaller, depth=u(80, 87) * smaller, shoulder=u(93, 99), spine=u(41, 45))
+        thorax = Thorax(width=u(116, 124) * smaller, depth=u(80, 87) * smaller, shoulder=u(92, 99), spine=u(41, 45))
         dome = u(-58, -48) + expired
         return cls(
             thorax=thorax,
@@ -164,8 +164,8 @@ class _Space:
         """The height of the right (-1) or left (+1) half of the diaphragm."""
         build = self.build
         top = build.dome[0 if side < 0 else 1]
-        q = ((self.x - side * 60.0) / 74.0) ** 2 + ((self.eta + 0.02) / 1.02) ** 2
-        return (top - build.dome_drop * np.minimum(q, 2.0) ** 1.25 - 10.0 * self.eta).astype(np.float32)
+        q = ((self.x - side * 56.0) / 64.0) ** 2 + ((self.eta + 0.04) / 0.98) ** 2
+        return (top - build.dome_drop * np.minimum(q, 1.8) ** 1.3 - 10.0 * self.eta).astype(np.float32)
 
     def ellipsoid(self, centre, radii) -> np.ndarray:
         """Approximate distance to an ellipsoid."""
@@ -212,8 +212,8 @@ class _Space:
             self.trunks = np.minimum(self.trunks, self.tube(points, radius))
         medial = smooth_min(smooth_min(middle, self.heart_distance - 3.5, 6.0), self.trunks - 2.0, 4.0)
         side = np.where(self.x < 0, -1.0, 1.0).astype(np.float32)
-        cap = ((self.x - side * 46.0) / 46.0) ** 2 + ((self.y - self.spine + 22.0) / 60.0) ** 2
-        apex = as_distance(self.z - (self.build.apex - 22.0 * cap))
+        cap = ((self.x - side * 42.0) / 40.0) ** 2 + ((self.y - self.spine + 14.0) / 54.0) ** 2
+        apex = as_distance(self.z - (self.build.apex - 24.0 * cap))
         lung = smooth_max(self.wall + 1.2, -medial, 5.0)
         lung = smooth_max(lung, -self.under_dome, 2.5)
         return smooth_max(lung, apex, 6.0)
@@ -272,9 +272,13 @@ class _Space:
         muscle, fat = self.chest_wall()
         skin = e - (10.0 + muscle + fat)
         chest = np.maximum(e - (10.0 + muscle), 0.2 - self.wall)
-        # Fat between the layers of muscle, and between them and the ribs.
-        layers = np.minimum(np.abs(e - 11.0) - 1.0, np.abs(e - 11.0 - 0.5 * muscle) - 1.2)
-        chest = np.maximum(chest, np.where(muscle > 7.0, -layers, -9.0))
+        # Fat between the layers of muscle: here thick, there missing.
+        patches = (
+            np.sin(self.z / 23.0 + 2.0 * self.xi) + np.sin(self.x / 31.0 + self.z / 47.0) + 0.6 * np.sin(self.y / 19.0)
+        )
+        middle = 10.0 + (0.45 + 0.08 * patches) * muscle
+        plane = np.abs(e - middle) - np.clip(0.9 * patches, -1.0, 1.6)
+        chest = np.maximum(chest, np.where(muscle > 8.0, -plane, -9.0))
         heart = self.heart_distance
         central = np.minimum(heart, self.trunks)
         below = self.under_dome
@@ -319,7 +323,7 @@ class _Space:
         muscle = (
             4.0 + 11.0 * around(-50, 20) * upper + 6.0 * around(5, 28) + 15.0 * around(33, 20) * (0.3 + 0.7 * upper)
         )
-        muscle = build * (muscle + 18.0 * around(70, 12)) + 0.62 * shrink * (0.30 + around(0, 50))
+        muscle = build * (muscle + 15.0 * around(74, 24)) + 0.80 * shrink * (0.30 + around(0, 50))
         fat = self.build.fat * (0.8 + 0.9 * around(-62, 26) + 0.4 * around(20, 30)) + 0.10 * shrink
         return muscle.astype(np.float32), fat.astype(np.float32)
 

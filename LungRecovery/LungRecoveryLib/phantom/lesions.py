@@ -76,7 +76,7 @@ def grow_lesions(
             levels[2][box] = np.maximum(levels[2][box], level + 0.05 - np.maximum(depth[box] - 14.0, 0) / 12.0)
     coarse = correlated_noise(rng, depth.shape, 9.0 / spacing_mm)
     fine = correlated_noise(rng, depth.shape, 4.0 / spacing_mm)
-    for kind, (slow, quick) in enumerate(((0.22, 0.13), (0.16, 0.26), (0.14, 0.08))):
+    for kind, (slow, quick) in enumerate(((0.30, 0.16), (0.20, 0.24), (0.18, 0.10))):
         levels[kind] += slow * coarse + quick * fine
     return levels
 
@@ -90,9 +90,9 @@ def coverage(level: np.ndarray, threshold: float, softness: float) -> np.ndarray
 def lesion_shares(levels: np.ndarray, stage: Stage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The shares (0 to 1) of ground glass, consolidation and reticulation of tissue with the levels (3, ...)."""
     return (
-        coverage(levels[0], stage.ground_glass, 0.40),
-        coverage(levels[1], stage.consolidation, 0.38),
-        coverage(levels[2], stage.reticulation, 0.30),
+        coverage(levels[0], stage.ground_glass, 0.60),
+        coverage(levels[1], stage.consolidation, 0.45),
+        coverage(levels[2], stage.reticulation, 0.40),
     )
 
 

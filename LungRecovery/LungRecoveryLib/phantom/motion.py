@@ -24,8 +24,8 @@ class Thorax:
     width: float = 122.0
     depth: float = 84.0
     shoulder: float = 96.0
-    taper: float = 14.0
-    narrowing: float = 0.50
+    taper: float = 26.0
+    narrowing: float = 0.58
     spine: float = 43.0
 
     # The front of the spine lies at eta = SPINE_ETA at every height and does not move with the rib cage.

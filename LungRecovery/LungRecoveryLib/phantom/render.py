@@ -58,7 +58,7 @@ def normal_density(y: np.ndarray, expired: float) -> np.ndarray:
     `y` mm in the patient frame; `expired` how far (mm) the diaphragm stands above full inspiration.
     """
     back = np.clip((y + 85.0) / 150.0, 0.0, 1.0)
-    return (132.0 + 78.0 * back) * (1.0 + expired / 150.0)
+    return (118.0 + 72.0 * back) * (1.0 + expired / 150.0)
 
 
 def render(
@@ -171,7 +171,7 @@ class _Lung:
         `levels` (3, N) of the lesions, `detail` (3, N) of the texture.
         """
         grain, mottle, net = detail
-        shares = lesion_shares(levels, self.stage)
+        shares = lesion_shares(levels + 0.16 * mottle + 0.10 * grain, self.stage)
         septa = np.clip(net * 1.4 - 0.3, 0.0, 1.0)
         density = diseased_density(normal_density(spot[1], self.expired), shares, septa)
         true_hu = density / jacobian - 1000.0
@@ -182,7 +182,7 @@ class _Lung:
         label = np.where(shares[1] > 0.5, 2, label)
         # Grain is tissue and air side by side: most in half-filled lung, little in consolidation.
         solid = np.clip(density / 950.0, 0.0, 1.0)
-        density = density + (9.0 * grain + 6.0 * mottle) * (1.0 + 10.0 * solid * (1.0 - solid) ** 2)
+        density = density + (8.0 * grain + 3.0 * mottle) * (1.0 + 10.0 * solid * (1.0 - solid) ** 2)
         fissure = lobe_of(*spot)[1]
         plate = np.clip(1.0 - fissure / self.voxel, 0.0, 1.0) * min(1.0, 0.7 / self.voxel)
         density = density + plate * 220.0
@@ -192,7 +192,7 @@ class _Lung:
 def _tubes(hu: np.ndarray, tubes: Tubes, motion: Motion, grid: Grid, layers: int, voxel: float):
     """Paint the tubes into `hu`, and give the label maps of airways and vessels with each `layers` slices merged."""
     frame = _patient_frame(grid)
-    sigma = 0.40 * voxel
+    sigma = 0.35 * voxel
     arteries, veins, outer, lumen = (
         paint(move(part, motion), frame, sigma) for part in (tubes.arteries, tubes.veins, tubes.airway, tubes.lumen)
     )

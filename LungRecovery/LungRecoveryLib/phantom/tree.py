@@ -49,13 +49,13 @@ def grow(
     rng: np.random.Generator,
     terminal_radius: float,
     exponent: float,
-    reach: float = 0.42,
+    reach: float = 0.40,
 ) -> tuple[Segments, np.ndarray]:
     """Grow a tree from `root` that fills the points `cloud` (N, 3), one terminal branch for each.
 
-    The points are split again and again across their longest axis and a branch grows part of the way (`reach`) to the
-    middle of each half (after Tawhai et al., J Appl Physiol 2004). A branch that feeds n terminals has the radius
-    ``terminal_radius * n ** (1 / exponent)`` (Murray's law has the exponent 3).
+    The points are split again and again, unevenly, across their longest axis and a branch grows part of the way
+    (`reach`) to the middle of each half (after Tawhai et al., J Appl Physiol 2004). A branch that feeds n terminals
+    has the radius ``terminal_radius * n ** (1 / exponent)`` (Murray's law has the exponent 3).
 
     Returns the segments and the index of each segment's parent (-1 at the root), parents before children.
     """
@@ -72,7 +72,11 @@ def grow(
         outer = offset[:, :, None] * offset[:, None, :]
         covariance = np.stack([np.bincount(cluster, outer[:, i, j], number) for i in range(3) for j in range(3)], -1)
         axis = np.linalg.eigh(covariance.reshape(-1, 3, 3))[1][:, :, 2]
-        side = (np.einsum("ni,ni->n", offset, axis[cluster]) > 0).astype(int)
+        along = np.einsum("ni,ni->n", offset, axis[cluster])
+        # Uneven halves: a thick branch goes on and a thin one leaves it.
+        spread = np.sqrt(np.bincount(cluster, along * along, number) / size)
+        cut = rng.uniform(-0.6, 0.6, number) * np.where(size > 3, spread, 0.0)
+        side = (along > cut[cluster]).astype(int)
         child = cluster * 2 + side
         child_size = np.bincount(child, minlength=2 * number)
         alive = np.flatnonzero(child_size)
