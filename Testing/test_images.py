@@ -122,6 +122,24 @@ def test_a_sheared_nifti_is_refused(tmp_path, chest):
     refused(read_scan, tmp_path / "sheared.nii", "sheared")
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("left", [0.4, 0.99])
+def test_a_file_that_was_cut_short_is_refused(tmp_path, chest, ending, left):
+    path = tmp_path / f"scan{ending}"
+    sitk.WriteImage(sitk.GetImageFromArray(np.tile(chest, (3, 3, 3))), str(path))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * left)])
+    refused(read_scan, path, "again" if "nii" in ending else "cannot be read")
+
+
+def test_a_compressed_file_with_a_wrong_byte_is_refused(tmp_path, chest):
+    path = tmp_path / "scan.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(chest), str(path))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+    refused(read_scan, path, "damaged")
+
+
 def test_a_series_cannot_be_named_for_a_file_without_series(tmp_path, scan_image):
     sitk.WriteImage(scan_image, str(tmp_path / "scan.mha"))
     refused(read_scan, tmp_path / "scan.mha", "no series", series="3")

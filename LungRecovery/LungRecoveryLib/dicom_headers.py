@@ -146,7 +146,7 @@ def files_below(folder: Path, name: str) -> list[Path]:
         found += [Path(parent) / f for f in sorted(files) if not f.startswith(".") and f.upper() != "DICOMDIR"]
         if len(found) > _MOST_FILES:
             raise BadInput(f"{name}: holds more than {_MOST_FILES} files; give the folder of the scan itself")
-    return [f for f in found if looks_like_dicom(f)]
+    return [f for f in found if f.is_file() and looks_like_dicom(f)]
 
 
 def looks_like_dicom(path: Path) -> bool:

@@ -1,6 +1,8 @@
 """Image and transform files: read with clear errors, written whole or not at all."""
 
+import gzip
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,8 @@ def read_image(path: str | Path) -> sitk.Image:
     place = existing(path)
     if place.is_dir():
         raise BadInput(f"{path}: is a folder; give an image file")
+    if place.name.lower().endswith((".nii", ".nii.gz")):
+        _check_whole_nifti(place, str(path))
     try:
         return sitk.ReadImage(str(place))
     except RuntimeError as error:
@@ -51,6 +55,30 @@ def read_image(path: str | Path) -> sitk.Image:
                 f"{path}: its axes are sheared; resample it to right angles, in 3D Slicer for instance"
             ) from error
         raise BadInput(f"{path}: cannot be read as an image; give DICOM, NIfTI, NRRD or MHA") from error
+
+
+def _check_whole_nifti(path: Path, name: str) -> None:
+    """Raise BadInput for a NIfTI file that was cut short: ITK reads it without an error, with arbitrary voxels."""
+    import nibabel
+
+    try:
+        header = nibabel.load(path).header
+    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, OSError, EOFError):
+        return  # no NIfTI at all: the reader says so
+    voxels = int(np.prod(header.get_data_shape(), dtype=np.int64))
+    needed = int(header["vox_offset"]) + voxels * header.get_data_dtype().itemsize
+    found = 0
+    try:
+        if path.name.lower().endswith(".gz"):
+            with gzip.open(path) as file:  # to the end, where the checksum is
+                while chunk := file.read(1 << 24):
+                    found += len(chunk)
+        else:
+            found = path.stat().st_size
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{name}: is damaged or cut short; copy or export it again") from error
+    if found < needed:
+        raise BadInput(f"{name}: is cut short, {needed - found} bytes of voxels are missing; copy or export it again")
 
 
 def single_volume(image: sitk.Image, name: str) -> sitk.Image:
