@@ -12,7 +12,7 @@ from LungRecoveryLib.progress import Progress, no_progress, part
 from LungRecoveryLib.recovery import jacobian, quality
 from LungRecoveryLib.registration.register import register, write_registration
 from LungRecoveryLib.results import plain
-from LungRecoveryLib.timepoints import Visit, check_overlap
+from LungRecoveryLib.timepoints import Visit, about, check_overlap
 
 _NAMES = ("fixed", "moving")
 
@@ -57,7 +57,8 @@ def register_pair(
         for i, mask in enumerate(masks):
             if mask is None:
                 share = part(progress, 0.05 + 0.1 * i, 0.15 + 0.1 * i, f"{_NAMES[i]}: ")
-                masks[i] = anatomy_lungs.segment_lungs(scans[i].image, share)
+                with about(scans[i].name):
+                    masks[i] = anatomy_lungs.segment_lungs(scans[i].image, share)
         visits = [Visit(name, name, None, scan, mask) for name, scan, mask in zip(_NAMES, scans, masks, strict=True)]
         check_overlap(*visits)
         return _register(folder, visits, options, part(progress, 0.25, 1.0))

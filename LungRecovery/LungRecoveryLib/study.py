@@ -25,10 +25,10 @@ from LungRecoveryLib.recovery import density, jacobian, quality, score, similari
 from LungRecoveryLib.registration.register import Registration, register
 from LungRecoveryLib.results import RegionTable, StudyResult, TimePointResult
 from LungRecoveryLib.system import check_device, use_threads
-from LungRecoveryLib.timepoints import Visit, check_overlap, input_paths, read_visits
+from LungRecoveryLib.timepoints import Visit, about, check_overlap, input_paths, read_visits
 
 # Shares of the whole time at which the stages end, for the progress; registration takes most of it.
-_READ, _SEGMENTED, _REGISTERED = 0.04, 0.22, 0.92
+_READ, _SEGMENTED, _MEASURED, _REGISTERED = 0.02, 0.15, 0.3, 0.9
 _LUNG_MARGIN_MM = 10.0
 
 
@@ -74,7 +74,7 @@ class _Study:
         for visit in visits[1:]:
             check_overlap(visits[0], visit)
         with self._timed("measure"):
-            densities = [self._density(visit) for visit in visits]
+            densities = [self._density(visits, index) for index in range(len(visits))]
         timepoints = [self._baseline_result(visits[0], densities[0])]
         baseline = None
         for index, visit in enumerate(visits[1:], start=1):
@@ -100,13 +100,15 @@ class _Study:
         for index, visit in enumerate(visits):
             share = _share(index, len(visits), _READ, _SEGMENTED)
             if visit.lungs is None:
-                visit.lungs = anatomy_lungs.segment_lungs(
-                    visit.scan.image, part(self.progress, *share, f"{visit.label}: ")
-                )
+                with about(visit.scan.name):
+                    visit.lungs = anatomy_lungs.segment_lungs(
+                        visit.scan.image, part(self.progress, *share, f"{visit.label}: ")
+                    )
 
-    def _density(self, visit: Visit) -> RegionTable:
+    def _density(self, visits: list[Visit], index: int) -> RegionTable:
         """The density by region from the scan's own voxels, of which only the box around the lungs is looked at."""
-        self.progress(f"{visit.label}: density", _SEGMENTED)
+        visit = visits[index]
+        self.progress(f"{visit.label}: density", _share(index, len(visits), _SEGMENTED, _MEASURED)[0])
         box = grids.crop_to_mask(visit.lungs, _LUNG_MARGIN_MM)
         ct, lungs = (_cut(image, box) for image in (visit.scan.image, visit.lungs))
         tubes = vessels.segment_vessels(ct, lungs)
@@ -115,7 +117,7 @@ class _Study:
 
     def _register(self, visits: list[Visit], index: int) -> Registration:
         baseline, visit = visits[0], visits[index]
-        share = _share(index - 1, len(visits) - 1, _SEGMENTED, _REGISTERED)
+        share = _share(index - 1, len(visits) - 1, _MEASURED, _REGISTERED)
         job = self.job
         return register(
             baseline.scan.image,
@@ -152,7 +154,8 @@ class _Study:
     ) -> TimePointResult:
         """Measure and judge a registered follow-up, and write its layers."""
         inside = jacobian.inside_follow_up(registration.displacement, visit.scan.image)
-        normalised, mean_j = jacobian.normalised_jacobian(registration.jacobian, baseline.lungs, inside)
+        with about(visit.scan.name):
+            normalised, mean_j = jacobian.normalised_jacobian(registration.jacobian, baseline.lungs, inside)
         judged = self._quality(visit, registration, baseline, inside)
         warnings = judged.pop("warnings")
         reliable = judged["verdict"] != "fail"

@@ -1,7 +1,8 @@
 """The scans of a job, read and checked before any slow work: order and days, labels, lung masks, landmarks."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -62,7 +63,8 @@ def read_visits(job: Job, progress: Progress = no_progress) -> tuple[list[Visit]
         visit.warnings = [_without_names(warning, names) for warning in scan.warnings]
         if timepoint.lungs is not None:
             mask = images.read_mask(timepoint.lungs, scan.image)
-            visit.lungs = anatomy_lungs.label_sides(mask, scan.image)
+            with about(timepoint.lungs.name):
+                visit.lungs = anatomy_lungs.label_sides(mask, scan.image)
             visit.lungs_source = "given"
         if timepoint.landmarks is not None:
             visit.landmarks = evaluate.read_landmarks(timepoint.landmarks)
@@ -129,6 +131,15 @@ def _days(timepoints: Sequence[TimePoint], dates: Sequence[date | None]) -> list
             )
         days.append(from_date if given is None else given)
     return days
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Put the name of a file before the message of a BadInput that the block raises."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from error
 
 
 def check_overlap(baseline: Visit, followup: Visit) -> None:

@@ -46,6 +46,29 @@ def make_phantom(
     return make_patient(kind, seed, size, (spacing,) * 3, progress=progress, **chosen)
 
 
+def write_phantom(patient: "Patient", folder: Path, progress: "Progress") -> list[Path]:
+    """Write a synthetic patient into a folder, with `phantom.json` saying what it is; returns the scans, by day."""
+    from LungRecoveryLib import RESEARCH_USE_ONLY, __version__
+    from LungRecoveryLib.files import atomic_write_json
+    from LungRecoveryLib.phantom import write_patient
+
+    write_patient(patient, folder, progress=progress)
+    scans = sorted(folder.glob("day-*.nii.gz"), key=lambda path: float(path.name.removesuffix(".nii.gz")[4:]))
+    content = {
+        "schema": "lungrecovery-phantom-1",
+        "notice": f"A synthetic patient. {RESEARCH_USE_ONLY}",
+        "version": __version__,
+        "kind": patient.kind,
+        "seed": patient.seed,
+        "scans": [
+            {"path": path.name, "label": visit.label, "days": visit.days}
+            for path, visit in zip(scans, patient.visits, strict=True)
+        ],
+    }
+    atomic_write_json(folder / "phantom.json", content)
+    return scans
+
+
 def demo(
     output: Annotated[Path, typer.Option(help="The folder to make.")] = Path("demo"),
     kind: Annotated[str, typer.Option(help="recovering, unchanged, worsening, breath or still.")] = "recovering",
@@ -65,14 +88,13 @@ def demo(
     from LungRecoveryLib import study
     from LungRecoveryLib.files import atomic_directory
     from LungRecoveryLib.job import job_from
-    from LungRecoveryLib.phantom import write_patient
     from LungRecoveryLib.progress import part
 
     set_up(device, threads)
     again = overwrite or _is_demo(output)
     with atomic_directory(output, again) as folder, work() as progress:
-        patient = make_phantom(kind, seed, spacing, None, part(progress, 0.0, 0.12))
-        scans = write_patient(patient, folder / _PATIENT)
+        patient = make_phantom(kind, seed, spacing, None, part(progress, 0.0, 0.08))
+        scans = write_phantom(patient, folder / _PATIENT, part(progress, 0.08, 0.12))
         truth = patient.truth()
         timepoints = [
             {"path": str(path), "days": visit.days} for path, visit in zip(scans, patient.visits, strict=True)

@@ -67,14 +67,14 @@ def phantom(
 
     Dated CTs with their true motion, Jacobian, masks, lesions and landmarks, for trials, tests and training.
     """
-    from LungRecoveryLib.cli.demonstration import make_phantom
+    from LungRecoveryLib.cli.demonstration import make_phantom, write_phantom
     from LungRecoveryLib.files import atomic_directory
-    from LungRecoveryLib.phantom import write_patient
+    from LungRecoveryLib.progress import part
 
     set_up(device, threads)
     with atomic_directory(output, overwrite) as folder, work() as progress:
-        patient = make_phantom(kind, seed, spacing, tuple(days) if days else None, progress)
-        write_patient(patient, folder)
+        patient = make_phantom(kind, seed, spacing, tuple(days) if days else None, part(progress, 0.0, 0.7))
+        write_phantom(patient, folder, part(progress, 0.7, 1.0))
     if as_json:
         from LungRecoveryLib.results import plain
 

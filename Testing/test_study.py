@@ -1,0 +1,234 @@
+"""The main job on a small synthetic patient: the folder's contract, its numbers, and what it never contains."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from LungRecoveryLib import study
+from LungRecoveryLib.errors import BadInput, Cancelled
+from LungRecoveryLib.grids import grid_of, same_grid, to_array, transform_points
+from LungRecoveryLib.job import job_from
+from LungRecoveryLib.results import read_study
+
+TOP = {"study.json", "scores.csv", "regions.csv", "trajectory.csv", "report.html", "report.pdf", "figures"}
+MAPS = {"warped", "jacobian", "jacobian_normalized", "density_change", "hu_change", "similarity"}
+
+
+@pytest.fixture(scope="module")
+def result(small_study):
+    """The study as a program reads it."""
+    return read_study(small_study)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def image(result, folder: Path, visit: int, layer: str) -> sitk.Image:
+    return sitk.ReadImage(str(result.timepoints[visit].layer(folder, layer)))
+
+
+def without_timings(folder: Path) -> dict:
+    """study.json without the keys that say how long it took."""
+    content = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    del content["seconds"]
+    for timepoint in content["timepoints"][1:]:
+        del timepoint["registration"]["seconds"]
+    return content
+
+
+def test_the_folder_holds_what_the_contract_names(small_study, result):
+    """Every file of the contract, no other, folders named by safe labels, and no layer that nobody makes."""
+    assert names(small_study) == TOP | {"baseline", "day-30", "kontrolle"}
+    assert names(small_study / "baseline") == {"ct.nii.gz", "lungs.nii.gz", "regions.nii.gz"}
+    files = {"transform.h5", "inverse_transform.h5", "lungs.nii.gz"} | {f"{layer}.nii.gz" for layer in MAPS}
+    assert names(small_study / "day-30") == names(small_study / "kontrolle") == files
+    assert any((small_study / "figures").glob("*.png"))
+    assert set(result.absent) == {"lesions", "enhanced"}
+    assert not list(small_study.parent.glob(".*"))
+    for timepoint in result.timepoints:
+        for layer in timepoint.files:
+            assert timepoint.layer(small_study, layer).is_file()
+
+
+def test_layers_lie_on_the_grids_that_the_contract_says(small_study, small_patient, result):
+    """Baseline and maps on one grid in the baseline's axes, a follow-up's lungs on its own grid."""
+    ct = image(result, small_study, 0, "ct")
+    assert ct.GetSpacing() == pytest.approx((3.0, 3.0, 3.0))
+    assert list(ct.GetSize()) == result.grid["size"]
+    assert ct.GetOrigin() == pytest.approx(result.grid["origin"])
+    for layer in ("lungs", "regions"):
+        assert same_grid(image(result, small_study, 0, layer), ct)
+    for visit in (1, 2):
+        for layer in MAPS:
+            assert same_grid(image(result, small_study, visit, layer), ct)
+        assert same_grid(image(result, small_study, visit, "lungs"), small_patient.visits[visit].ct)
+    region_codes = np.unique(to_array(image(result, small_study, 0, "regions")))
+    assert {str(code) for code in region_codes if code} <= set(result.region_codes)
+
+
+def test_the_transform_takes_baseline_points_to_the_follow_up(small_study, small_patient, result):
+    """Saved transforms run from the baseline to the follow-up, the inverse runs back, and warped follows them."""
+    baseline, followup = (small_patient.visits[i].landmarks for i in (0, 1))
+    timepoint = result.timepoints[1]
+    transform, inverse = (
+        sitk.ReadTransform(str(timepoint.layer(small_study, name))) for name in ("transform", "inverse_transform")
+    )
+    before = np.linalg.norm(baseline - followup, axis=1).mean()
+    forth = np.linalg.norm(transform_points(transform, baseline) - followup, axis=1).mean()
+    back = np.linalg.norm(transform_points(inverse, followup) - baseline, axis=1).mean()
+    assert forth < min(2.5, 0.6 * before)
+    assert back < min(2.5, 0.6 * before)
+    assert timepoint.quality["tre"]["mean_mm"] == pytest.approx(forth, abs=0.05)
+    ct = image(result, small_study, 0, "ct")
+    resampled = sitk.Resample(small_patient.visits[1].ct, ct, transform, sitk.sitkLinear, -1024)
+    inner = to_array(image(result, small_study, 0, "lungs")) > 0
+    difference = to_array(resampled, float) - to_array(image(result, small_study, 1, "warped"), float)
+    assert np.abs(difference[inner]).mean() < 25
+
+
+def test_scores_and_volumes_are_those_of_the_phantom(small_patient, result):
+    """On coarse scans the numbers still follow the truth; the tight limits are tested on the demo patient."""
+    truth = small_patient.truth()["visits"]
+    for timepoint, true in zip(result.timepoints, truth, strict=True):
+        assert timepoint.density["lungs"]["volume_ml"] == pytest.approx(true["lung_volume_ml"], rel=0.06)
+        assert timepoint.density["lungs"]["abnormal_percent"] / 100 == pytest.approx(true["abnormal_share"], abs=0.05)
+    shares = [t.density["lungs"]["abnormal_percent"] for t in result.timepoints]
+    assert shares == sorted(shares, reverse=True)
+    recovery = [t.scores["lungs"]["tissue_recovery"] for t in result.timepoints]
+    assert recovery[0] == 0
+    assert 0 < recovery[1] < recovery[2] <= 1
+    assert [t.lungs_source for t in result.timepoints] == ["given", "given", "segmented"]
+
+
+def test_regions_trajectory_and_comparisons_are_complete(result):
+    """Every region is measured at every visit, followed over the days, and follow-ups are compared."""
+    assert {"lungs", "right", "left", "left_lower", "right_dorsal", "rind", "core"} <= set(result.regions)
+    for timepoint in result.timepoints:
+        assert set(timepoint.density) == set(result.regions)
+    for timepoint in result.followups:
+        assert set(timepoint.jacobian) == set(timepoint.change) == set(timepoint.scores) == set(result.regions)
+        assert timepoint.quality["verdict"] in ("pass", "review", "fail")
+        assert timepoint.reliable == (timepoint.quality["verdict"] != "fail")
+    assert [t.days for t in result.timepoints] == [0, 30, 90]
+    assert result.trajectory["axis"] == "days"
+    keys = {(s["name"], s["region"]) for s in result.trajectory["series"].values()}
+    assert {("tissue_recovery", "lungs"), ("jacobian", "lungs"), ("volume_ml", "left")} <= keys
+    assert [(c["earlier"], c["later"], c["days"]) for c in result.comparisons] == [("day 30", "Kontrolle", 60)]
+
+
+def test_the_same_inputs_settings_and_seed_give_the_same_numbers(small_study, small_job, tmp_path):
+    """A second run differs in its timings only."""
+    study.analyze(job_from({**small_job, "output": str(tmp_path / "again")}))
+    assert without_timings(tmp_path / "again") == without_timings(small_study)
+    for table in ("scores.csv", "regions.csv", "trajectory.csv"):
+        assert (tmp_path / "again" / table).read_bytes() == (small_study / table).read_bytes()
+
+
+def test_no_output_names_the_patient_a_date_or_a_place(tmp_path, small_patient, write_series, monkeypatch):
+    """DICOM of a named patient: neither name, ID, dates nor paths stand in any text that the study leaves."""
+    paths = []
+    for visit, day in zip(small_patient.visits[:2], ("20210302", "20210401"), strict=True):
+        paths.append(tmp_path / f"MUELLER_ANNA_{day}")
+        array = to_array(visit.ct)
+        grid = grid_of(visit.ct)
+        write_series(
+            paths[-1], array, spacing=grid.spacing, origin=grid.origin, PatientName="Mueller^Anna", PatientID="PID77",
+            AcquisitionDate=day, PatientBirthDate="19580317", InstitutionName="Klinikum Hamburg",
+        )  # fmt: skip
+    timepoints = [{"path": str(path)} for path in paths]
+    settings = {"preset": "fast", "spacing_mm": 4.0, "device": "cpu", "threads": 1}
+    result = study.analyze(job_from({"timepoints": timepoints, "output": str(tmp_path / "out"), **settings}))
+    assert [(t.label, t.days) for t in result.timepoints] == [("baseline", 0), ("day 30", 30)]
+    files = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".json", ".csv", ".html")]
+    assert len(files) >= 5
+    for path in files:
+        text = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", path.read_text(encoding="utf-8"))
+        found = re.search(r"(?i)mueller|anna|PID77|hamburg|2021-?0[34]|19580317|" + re.escape(str(tmp_path)), text)
+        assert found is None, f"{path.name} holds {found}"
+    for path in (tmp_path / "out").rglob("*.nii.gz"):
+        written = sitk.ReadImage(str(path))
+        described = [written.GetMetaData(key) for key in written.GetMetaDataKeys() if "descrip" in key or "name" in key]
+        assert not any(text.strip() for text in described)
+
+
+def test_undated_scans_get_visits_and_no_day(small_job, tmp_path, monkeypatch):
+    """Without dates and --days there is a visit axis, labels count, and the user is told how to give days."""
+    timepoints = [{"path": t["path"], "lungs": t["lungs"]} for t in small_job["timepoints"][:2]]
+    job = job_from({**small_job, "timepoints": timepoints, "output": str(tmp_path / "out"), "spacing_mm": 5.0})
+    result = study.analyze(job)
+    assert [t.days for t in result.timepoints] == [None, None]
+    assert [t.label for t in result.timepoints] == ["baseline", "follow-up 1"]
+    assert result.trajectory["axis"] == "visit"
+    assert any("--days" in warning for warning in result.warnings)
+
+
+def test_a_registration_that_fails_its_gate_is_kept_and_marked(small_study, small_job, tmp_path):
+    """Limits that no registration meets: the results stay, marked unreliable everywhere they are told."""
+    strict = {"fail_dice": 1.0}
+    timepoints = small_job["timepoints"][:2]
+    changes = {"quality_thresholds": strict, "timepoints": timepoints, "output": str(tmp_path / "out")}
+    result = study.analyze(job_from({**small_job, **changes, "spacing_mm": 5.0}))
+    read = read_study(tmp_path / "out")
+    for kept in (result, read):
+        assert not kept.reliable
+        assert [t.reliable for t in kept.timepoints] == [True, False]
+        assert kept.timepoints[1].quality["verdict"] == "fail"
+        assert "nreliable" in kept.timepoints[1].scores["lungs"]["explanation"]
+        series = kept.trajectory["series"]["tissue_recovery.lungs"]
+        assert [point["reliable"] for point in series["points"]] == [True, False]
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "nreliable" in text
+    rows = (tmp_path / "out" / "scores.csv").read_text(encoding="utf-8").splitlines()
+    assert all(",false," in row for row in rows if row.startswith("1,"))
+
+
+@pytest.mark.parametrize("after", [0.02, 0.1, 0.5, 0.95])
+def test_cancelling_leaves_nothing(small_job, tmp_path, after):
+    """Whenever it is stopped, neither the output nor a trace of it stays."""
+
+    def stop(stage: str, fraction: float, message: str = "") -> None:
+        if fraction >= after:
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        study.analyze(job_from({**small_job, "output": str(tmp_path / "deep" / "out"), "spacing_mm": 5.0}), stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_rises_and_names_the_stages(small_job, tmp_path):
+    """Fractions never fall, begin near 0 and end at 1; stages name the time point they are about."""
+    seen: list[tuple[str, float]] = []
+    timepoints = small_job["timepoints"][:2]
+    job = job_from({**small_job, "timepoints": timepoints, "output": str(tmp_path / "out"), "spacing_mm": 5.0})
+    study.analyze(job, lambda stage, fraction, message="": seen.append((stage, fraction)))
+    fractions = [fraction for _, fraction in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[0] < 0.05
+    assert fractions[-1] == 1
+    assert len({stage for stage, _ in seen if stage.startswith("day 30: ")}) >= 3
+
+
+def test_results_are_replaced_only_when_asked(small_study, small_job, tmp_path):
+    """An existing study stays unless overwritten; overwriting never takes the scans along."""
+    target = tmp_path / "study"
+    shutil.copytree(small_study, target)
+    with pytest.raises(BadInput, match="--overwrite"):
+        study.analyze(job_from({**small_job, "output": str(target)}))
+    inside = {**small_job["timepoints"][0], "path": str(target / "baseline" / "ct.nii.gz")}
+    with pytest.raises(BadInput, match="holds the input"):
+        study.analyze(
+            job_from(
+                {
+                    **small_job,
+                    "timepoints": [inside, small_job["timepoints"][1]],
+                    "output": str(target),
+                    "overwrite": True,
+                }
+            )
+        )
+    assert without_timings(target) == without_timings(small_study)
