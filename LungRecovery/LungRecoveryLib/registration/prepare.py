@@ -1,0 +1,139 @@
+"""A pair of scans as refinement sees it: lungs on a neutral ground, on cropped isotropic grids, as a pyramid."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+import torch.nn.functional as F
+
+from .. import grids
+from ..grids import Grid
+from .flow import voxel_coordinates
+
+# Outside the lungs both images hold this value: ribs and diaphragm slide along the lung and must not pull at it, while
+# the lung's own edge against a soft-tissue ground guides the alignment.
+GROUND_HU = 0.0
+HIGHEST_HU = 300.0
+MARGIN_VOXELS = 6
+
+
+@dataclass(eq=False)
+class PreparedPair:
+    """Two scans ready for registration.
+
+    `fixed`, `moving`: (z, y, x) float32, (HU + 1000) / 1000 in the lungs and the ground's value elsewhere, on
+    `fixed_box` and `moving_box` (isotropic crops around the lungs); `mask`: the fixed lungs on `fixed_box`, 0/1;
+    `moving_limits`: lowest and highest voxel coordinates (x, y, z) of the moving SCAN on `moving_box` where its lungs
+    are cut by the end of the scan, else None; `fixed_lungs`, `moving_lungs`: label images on the boxes.
+    """
+
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    mask: torch.Tensor
+    fixed_box: Grid
+    moving_box: Grid
+    fixed_lungs: sitk.Image
+    moving_lungs: sitk.Image
+    moving_limits: tuple[np.ndarray, np.ndarray] | None
+
+    @lru_cache  # noqa: B019 - the pair lives as long as its registration
+    def level(self, scale: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The fixed image, the moving image and the fixed mask, averaged over blocks of `scale`^3 voxels."""
+        return pool(self.fixed, scale), pool(self.moving, scale), (pool(self.mask, scale) > 0.5).float()
+
+    @lru_cache  # noqa: B019
+    def positions(self, scale: int, shape: tuple[int, int, int]) -> torch.Tensor:
+        """Where the voxels of a level lie on the fixed box, in its voxels x, y, z: (3, z, y, x)."""
+        return voxel_coordinates(shape, device=self.fixed.device) * scale + (scale - 1) / 2
+
+    def moving_coordinates(self, positions: torch.Tensor, matrix, offset, scale: int) -> torch.Tensor:
+        """Voxel coordinates on the moving level of fixed-box positions sent through p -> matrix p + offset (LPS mm)."""
+        box_matrix, box_offset = self.moving_from_fixed(matrix, offset)
+        device = positions.device
+        box_matrix = torch.as_tensor(box_matrix, dtype=torch.float32, device=device)
+        box_offset = torch.as_tensor(box_offset, dtype=torch.float32, device=device)
+        moved = torch.einsum("ij,jzyx->izyx", box_matrix, positions) + box_offset[:, None, None, None]
+        return (moved - (scale - 1) / 2) / scale
+
+    def moving_coordinates_about(self, positions, matrix, centre, moved_centre, scale: int) -> torch.Tensor:
+        """As :meth:`moving_coordinates` for tensors with gradients: p -> matrix (p - centre) + moved_centre."""
+        device = positions.device
+        to_point = torch.as_tensor(self.fixed_box.index_to_point, dtype=torch.float32, device=device)
+        origin = torch.as_tensor(np.array(self.fixed_box.origin), dtype=torch.float32, device=device)
+        to_index = torch.as_tensor(np.linalg.inv(self.moving_box.index_to_point), dtype=torch.float32, device=device)
+        moving_origin = torch.as_tensor(np.array(self.moving_box.origin), dtype=torch.float32, device=device)
+        box_matrix = to_index @ matrix @ to_point
+        box_offset = to_index @ (matrix @ (origin - centre) + (moved_centre - moving_origin))
+        moved = torch.einsum("ij,jzyx->izyx", box_matrix, positions) + box_offset[:, None, None, None]
+        return (moved - (scale - 1) / 2) / scale
+
+    def moving_from_fixed(self, matrix: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The affine map p -> matrix p + offset (LPS mm) from fixed-box voxels to moving-box voxels, x, y, z."""
+        to_index = np.linalg.inv(self.moving_box.index_to_point)
+        box_matrix = to_index @ matrix @ self.fixed_box.index_to_point
+        moved_origin = matrix @ np.array(self.fixed_box.origin) + offset
+        return box_matrix, to_index @ (moved_origin - np.array(self.moving_box.origin))
+
+    def valid(self, coordinates: torch.Tensor, scale: int) -> torch.Tensor | None:
+        """Which moving-level coordinates (3, z, y, x) lie inside the moving scan; None where the scan ends nowhere
+        near its lungs."""
+        if self.moving_limits is None:
+            return None
+        low, high = self.moving_limits
+        inside = torch.ones(coordinates.shape[1:], dtype=torch.bool, device=coordinates.device)
+        for c, lo, hi in zip(coordinates, low, high, strict=True):
+            inside &= (c >= (lo - (scale - 1) / 2) / scale) & (c <= (hi - (scale - 1) / 2) / scale)
+        return inside.float()
+
+
+def prepare(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    fixed_lungs: sitk.Image,
+    moving_lungs: sitk.Image,
+    spacing_mm: float,
+    device: torch.device,
+) -> PreparedPair:
+    """Crop both scans (HU) to their lungs (non-zero labels) with isotropic voxels of `spacing_mm` along their own axes."""
+    fixed_box, fixed_labels, fixed_image = _lungs_on_ground(fixed, fixed_lungs, spacing_mm)
+    moving_box, moving_labels, moving_image = _lungs_on_ground(moving, moving_lungs, spacing_mm)
+    return PreparedPair(
+        fixed=torch.from_numpy(fixed_image).to(device),
+        moving=torch.from_numpy(moving_image).to(device),
+        mask=torch.from_numpy(grids.to_array(fixed_labels, np.float32)).clamp_(max=1).to(device),
+        fixed_box=fixed_box,
+        moving_box=moving_box,
+        fixed_lungs=fixed_labels,
+        moving_lungs=moving_labels,
+        moving_limits=_limits(moving, moving_labels),
+    )
+
+
+def _lungs_on_ground(scan: sitk.Image, lungs: sitk.Image, spacing_mm: float) -> tuple[Grid, sitk.Image, np.ndarray]:
+    box = grids.crop_to_mask(lungs, MARGIN_VOXELS * spacing_mm)
+    box = grids.isotropic_grid(box, spacing_mm)
+    labels = grids.resample_mask(lungs, box)
+    hu = grids.to_array(grids.resample(scan, box), np.float32)
+    inside = sitk.GetArrayViewFromImage(labels) != 0
+    hu = np.where(inside, np.clip(hu, grids.AIR_HU, HIGHEST_HU), GROUND_HU)
+    return box, labels, ((hu + 1000.0) / 1000.0).astype(np.float32)
+
+
+def _limits(scan: sitk.Image, lungs: sitk.Image) -> tuple[np.ndarray, np.ndarray] | None:
+    """The scan's first and last voxel centres in voxels of the lungs' box, if the lungs reach within 3 mm of an end."""
+    box, scan_grid = grids.grid_of(lungs), grids.grid_of(scan)
+    ends = box.indices(scan_grid.points(np.array([[0, 0, 0], np.array(scan_grid.size) - 1])))
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    inside = np.argwhere(sitk.GetArrayViewFromImage(lungs) != 0)[:, ::-1]
+    reach = 3.0 / np.array(box.spacing)
+    touches = (inside.min(axis=0) <= low + reach).any() or (inside.max(axis=0) >= high - reach).any()
+    return (low, high) if touches else None
+
+
+def pool(image: torch.Tensor, scale: int) -> torch.Tensor:
+    """Averages over blocks of `scale`^3 voxels of an image (z, y, x); what does not fill a block is dropped."""
+    if scale == 1:
+        return image
+    return F.avg_pool3d(image[None, None], scale)[0, 0]

@@ -1,0 +1,158 @@
+"""The stationary velocity field on a control grid, and the deformation that it and an affine map make."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from .. import grids
+from ..grids import Grid
+from . import flow
+from .align import matrix_and_offset
+
+SQUARINGS = 6
+# Nodes of the control grid beyond the fixed image on each side: the deformation fades to the affine part there.
+FADE_NODES = 3
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Nodes along one axis: `count` nodes, the first at voxel `start` of the fixed box, `spacing` voxels apart."""
+
+    start: float
+    spacing: float
+    count: int
+
+    @staticmethod
+    def around(length: int, spacing: float, fade: int) -> "Axis":
+        """Nodes `spacing` voxels apart that cover `length` voxels and reach `fade` nodes beyond, centred on them."""
+        count = int(np.ceil((length - 1) / spacing)) + 1 + 2 * fade
+        return Axis((length - 1 - spacing * (count - 1)) / 2, spacing, count)
+
+    def refined(self, spacing: float) -> "Axis":
+        """Nodes `spacing` voxels apart from the same start over the same extent."""
+        return Axis(self.start, spacing, int(np.floor(self.spacing * (self.count - 1) / spacing + 1e-6)) + 1)
+
+    def nodes(self, positions: torch.Tensor) -> torch.Tensor:
+        """Continuous node numbers of voxel positions."""
+        return (positions - self.start) / self.spacing
+
+    def positions(self, device=None) -> torch.Tensor:
+        """The nodes' voxel positions."""
+        return self.start + self.spacing * torch.arange(self.count, dtype=torch.float32, device=device)
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """Cubic B-spline coefficients (3, z, y, x) of a velocity field, in voxels of the fixed box; `axes` are z, y, x."""
+
+    coefficients: torch.Tensor
+    axes: tuple[Axis, Axis, Axis]
+
+    @staticmethod
+    def zeros(shape: tuple[int, int, int], spacing: float, fade_voxels: float, device: torch.device) -> "Velocity":
+        """A field at rest with control nodes `spacing` voxels apart over a box of `shape` and `fade_voxels` around."""
+        fade = max(FADE_NODES, int(np.ceil(fade_voxels / spacing)))
+        axes = tuple(Axis.around(n, spacing, fade) for n in shape)
+        return Velocity(torch.zeros(3, *(a.count for a in axes), device=device), axes)
+
+    def at(self, axes: tuple[Axis, Axis, Axis]) -> torch.Tensor:
+        """The velocity at the nodes of other axes, (3, z, y, x) in voxels of the fixed box."""
+        device = self.coefficients.device
+        matrices = [
+            flow.spline_matrix(a.nodes(b.positions(device)), a.count) for a, b in zip(self.axes, axes, strict=True)
+        ]
+        return flow.expand(self.coefficients, matrices)
+
+    def moved_to(self, rest: "Velocity") -> "Velocity":
+        """The same field on the control grid of `rest`."""
+        matrices = []
+        for axis in rest.axes:
+            numbers = torch.arange(axis.count, dtype=torch.float64, device=self.coefficients.device)
+            matrices.append(torch.linalg.inv(flow.spline_matrix(numbers, axis.count)).float())
+        return replace(rest, coefficients=flow.expand(self.at(rest.axes), matrices))
+
+    def displacement(self, spacing: float, sign: int = 1) -> tuple[torch.Tensor, tuple[Axis, Axis, Axis]]:
+        """exp(sign v) - id at nodes `spacing` voxels apart: (3, z, y, x) in voxels of the fixed box, and the axes."""
+        axes = tuple(a.refined(spacing) for a in self.axes)
+        velocity = self.at(axes) * sign
+        return flow.exponentiate(velocity / spacing, SQUARINGS) * spacing, axes
+
+
+@dataclass(eq=False)
+class Deformation:
+    """phi = A . exp(v), from fixed to moving points: the affine A (LPS mm) after the deformation of the fixed box.
+
+    `node_spacing` is the spacing in voxels at which the velocity is integrated and the transforms are saved.
+    """
+
+    affine: sitk.AffineTransform
+    velocity: Velocity
+    box: Grid
+    node_spacing: float = 2.0
+
+    @cached_property
+    def _forward(self) -> tuple[torch.Tensor, tuple[Axis, Axis, Axis]]:
+        return self.velocity.displacement(self.node_spacing)
+
+    @cached_property
+    def _backward(self) -> tuple[torch.Tensor, tuple[Axis, Axis, Axis]]:
+        return self.velocity.displacement(self.node_spacing, sign=-1)
+
+    def transform(self) -> sitk.CompositeTransform:
+        """The ITK resampling transform from fixed to moving points."""
+        return sitk.CompositeTransform([self.affine, self._field_transform(*self._forward)])
+
+    def inverse_transform(self) -> sitk.CompositeTransform:
+        """From moving to fixed points: exp(-v) after the inverse of the affine."""
+        return sitk.CompositeTransform([self._field_transform(*self._backward), self.affine.GetInverse()])
+
+    def _field_transform(self, nodes: torch.Tensor, axes: tuple[Axis, Axis, Axis]) -> sitk.DisplacementFieldTransform:
+        start = np.array([[a.start for a in axes[::-1]]])
+        grid = Grid(
+            size=tuple(a.count for a in axes[::-1]),
+            spacing=tuple(self.box.spacing[0] * a.spacing for a in axes[::-1]),
+            origin=tuple(self.box.points(start)[0].tolist()),
+            direction=self.box.direction,
+        )
+        return grids.field_to_transform(self._to_mm(nodes.cpu().numpy()), grid)
+
+    def _to_mm(self, voxels: np.ndarray) -> np.ndarray:
+        """Displacements in voxels of the box, (3, z, y, x), as LPS mm."""
+        return np.einsum("ij,jzyx->izyx", self.box.index_to_point.astype(np.float32), voxels)
+
+    def on(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+        """The total displacement phi(p) - p in LPS mm (3, z, y, x) and the Jacobian determinant of phi (z, y, x).
+
+        `grid` has the axes of the box; its spacing is free. Both include the affine part. float32.
+        """
+        nodes, axes = self._forward
+        first = self.box.indices(np.array([grid.origin]))[0]
+        step = np.array(grid.spacing) / np.array(self.box.spacing)
+        matrices = [
+            flow.cubic_matrix(axis.nodes(torch.arange(n) * step[2 - k] + first[2 - k]).float(), axis.count)
+            for k, (axis, n) in enumerate(zip(axes, grid.shape, strict=True))
+        ]
+        voxels = flow.expand(nodes.cpu(), matrices)
+        matrix, offset = matrix_and_offset(self.affine)
+        in_grid_voxels = voxels / torch.tensor(step, dtype=torch.float32)[:, None, None, None]
+        jacobian = flow.jacobian_determinant(in_grid_voxels).numpy() * np.float32(np.linalg.det(matrix))
+        return self._with_affine(voxels.numpy(), grid, matrix, offset), jacobian
+
+    def _with_affine(self, voxels: np.ndarray, grid: Grid, matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        """matrix (p + u) + offset - p = (matrix - 1) p + offset + matrix u, in LPS mm, float32."""
+        field = np.einsum("ij,jzyx->izyx", (matrix @ self.box.index_to_point).astype(np.float32), voxels)
+        rest = matrix - np.eye(3)
+        along = rest @ grid.index_to_point
+        constant = rest @ np.array(grid.origin) + offset
+        x, y, z = (np.arange(n, dtype=np.float64) for n in grid.size)
+        for i in range(3):
+            field[i] += (
+                constant[i]
+                + along[i, 2] * z[:, None, None]
+                + along[i, 1] * y[None, :, None]
+                + along[i, 0] * x[None, None, :]
+            ).astype(np.float32)
+        return field
