@@ -98,6 +98,11 @@ class Motion:
         widen = (self.widen[0] * factor, self.widen[1] * factor)
         return replace(self, depth=self.depth * factor, widen=widen, bumps=bumps, wall=self.wall * factor)
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing moves at all."""
+        return self == Motion(thorax=self.thorax, bottom=self.bottom)
+
     def forward(self, points: np.ndarray) -> np.ndarray:
         """Where baseline points (N, 3) lie at the visit."""
         x, y, z = np.asarray(points, np.float64).T
@@ -116,6 +121,8 @@ class Motion:
     def forward_coordinates(self, coordinates: Coordinates) -> tuple[Coordinates, np.ndarray]:
         """The visit's coordinates of baseline coordinates, and the Jacobian determinant there."""
         x, y, z = coordinates
+        if self.is_identity:  # without rounding errors
+            return coordinates, np.ones_like(x)
         xi, eta = self.thorax.to_chart(x, y, z)
         inside = self.thorax.wall_level(xi, eta) < 0
         lift, slope = self._lift(xi, eta, z, inside)

@@ -108,11 +108,11 @@ def _scatter(places: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
 
 
 def _branchings(tree: Segments, parents: np.ndarray) -> np.ndarray:
-    """Rows (x, y, z, radius) of the ends at which a branch of 0.7 mm radius or more divides."""
+    """Rows (x, y, z, radius) of the ends at which a branch of 1 mm radius or more divides."""
     children = np.bincount(parents[parents >= 0], minlength=len(tree))
     smallest = np.full(len(tree), np.inf)
     np.minimum.at(smallest, parents[parents >= 0], tree.radius[parents >= 0])
-    keep = (children == 2) & (tree.radius >= 0.75) & (smallest > 0.5 * tree.radius)
+    keep = (children == 2) & (tree.radius >= 1.0) & (smallest > 0.5 * tree.radius)
     return np.concatenate([tree.end[keep], tree.radius[keep, None]], axis=1)
 
 
