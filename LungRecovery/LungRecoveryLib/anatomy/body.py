@@ -13,6 +13,7 @@ _OUTSIDE_SHARE = 0.3
 _ENCLOSED_SHARE = 0.6
 _BODY_SIDES = 1.75  # of four; a lung cut by two borders of a crop still has two
 _BODY_SIDES_SMALL = 2.5
+_CERTAIN_ML = 300.0
 _SMALL_ML = 20.0
 _MARKER_HU = -600.0
 _MARKER_ML = 1.0
@@ -33,7 +34,7 @@ def air_in_body(work: Working) -> np.ndarray:
     voxels = np.maximum(sizes, 1)
     closed_share = np.bincount(labels.ravel(), closed.ravel(), len(sizes)) / voxels
     mean_sides = np.bincount(labels.ravel(), sides.ravel(), len(sizes)) / voxels
-    least = np.where(sizes * work.voxel_ml < _SMALL_ML, _BODY_SIDES_SMALL, _BODY_SIDES)
+    least = np.where(sizes * work.voxel_ml < _CERTAIN_ML, _BODY_SIDES_SMALL, _BODY_SIDES)
     keep = (closed_share > _ENCLOSED_SHARE) & (mean_sides > least) & (sizes > 0)
     return keep[labels]
 

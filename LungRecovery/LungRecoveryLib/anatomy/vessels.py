@@ -19,7 +19,8 @@ _GROW = 18.0
 _SEED_BLOB = 0.45  # l1 / l2
 _GROW_BLOB = 0.7
 _CONTRAST_HU = 50.0  # above the parenchyma nearby
-_PARENCHYMA_HU = -500.0
+_PARENCHYMA_SPREAD_HU = 120.0  # healthy lung is not denser than the scan's median by more
+_PARENCHYMA_HU = (-750.0, -500.0)
 _LEAST_LENGTH_MM = 9.0
 _FINE_MM = 2.0
 _WIDE_MM = 4.0
@@ -29,6 +30,9 @@ _ABNORMAL_HU = -700.0
 _WINDOW_MM = 4.0
 _LESION_SHARE = 0.55
 _LESION_ML = 0.1
+_BLOOD_HU = -300.0  # with its partial volume
+_GLASS_WINDOW_MM = 3.0
+_GLASS_SHARE = 0.45
 _LESION_CONTRAST_HU = 150.0
 _RIM_MM = 1.6  # the blurred wall of a tube that is drawn at half its height
 _RIM_HU = 40.0
@@ -55,13 +59,12 @@ def segment_vessels(ct: sitk.Image, lungs: sitk.Image) -> sitk.Image:
 
 
 def _parenchyma(hu: np.ndarray, inside: np.ndarray, spacing: float) -> np.ndarray:
-    """The mean HU of the aerated lung within about a centimetre, also beyond the lung's surface."""
-    aerated = inside & (hu < _PARENCHYMA_HU)
-    typical = float(np.median(hu[aerated])) if aerated.any() else -850.0
-    sigma = 7.0 / spacing
-    weight = ndimage.gaussian_filter(aerated.astype(np.float32), sigma, truncate=2.5) + 1e-4
-    total = ndimage.gaussian_filter(np.where(aerated, hu, 0).astype(np.float32), sigma, truncate=2.5)
-    return (total + 1e-4 * typical) / weight
+    """The mean HU of the healthy lung within about a centimetre, also beyond the lung's surface and in lesions."""
+    typical = float(np.median(hu[inside]))
+    aerated = inside & (hu < np.clip(typical + _PARENCHYMA_SPREAD_HU, *_PARENCHYMA_HU))
+    weight = ndimage.gaussian_filter(aerated.astype(np.float32), 7.0 / spacing, truncate=2.5) + 1e-3
+    total = ndimage.gaussian_filter(np.where(aerated, hu, 0).astype(np.float32), 7.0 / spacing, truncate=2.5)
+    return (total + 1e-3 * min(typical, _PARENCHYMA_HU[1])) / weight
 
 
 def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) -> np.ndarray:
@@ -113,9 +116,13 @@ def _lesions(
     share = _local_mean(dense.astype(np.float32), inside, _WINDOW_MM / spacing)
     if hila.any():
         share = np.where(hila, _local_mean(dense.astype(np.float32), inside, 2 * _WINDOW_MM / spacing), share)
-    local = _local_mean(np.where(inside, hu, 0.0).astype(np.float32), inside, _WINDOW_MM / spacing)
-    labels, sizes = components(dense & (share > _LESION_SHARE))
+    core = dense & (share > _LESION_SHARE)
+    # Ground glass away from anything as dense as blood cannot be the blurred wall of a vessel: a narrower window does.
+    glass = dense & ~ndimage.binary_dilation(hu > _BLOOD_HU, ball(1))
+    core |= glass & (_local_mean(glass.astype(np.float32), inside, _GLASS_WINDOW_MM / spacing) > _GLASS_SHARE)
+    labels, sizes = components(core)
     core = (sizes * spacing**3 / 1000 >= _LESION_ML)[labels]
+    local = _local_mean(np.where(inside, hu, 0.0).astype(np.float32), inside, _WINDOW_MM / spacing)
     return dilate(core, _WINDOW_MM / spacing) & inside, local
 
 
