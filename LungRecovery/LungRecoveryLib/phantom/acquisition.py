@@ -16,7 +16,7 @@ class Scanner:
     blur_mm: float = 0.60
     sharpen: float = 0.0
     slice_mm: float = 1.0
-    noise_hu: float = 13.0
+    noise_hu: float = 10.0
 
 
 SOFT = Scanner()
@@ -26,7 +26,7 @@ SHARP = Scanner("sharp", blur_mm=0.45, sharpen=0.5, slice_mm=1.0, noise_hu=28.0)
 def acquire(hu: np.ndarray, grid: Grid, scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     """The scan (z, y, x) int16 of an ideal image `hu` (z, y, x) float32 on `grid`."""
     noise = _kernel(rng.standard_normal(hu.shape, dtype=np.float32), grid, scanner)
-    noise = gaussian_filter1d(noise, 0.5, axis=0, mode="nearest", truncate=2.0)
+    noise = gaussian_filter1d(noise, 0.6, axis=0, mode="nearest", truncate=2.0)
     noise *= scanner.noise_hu / max(float(noise[:: max(1, hu.shape[0] // 16)].std()), 1e-6)
     # Photon starvation: more noise where the body is dense, less in air.
     seen = _kernel(hu.copy(), grid, scanner)

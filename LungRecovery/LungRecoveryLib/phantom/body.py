@@ -53,7 +53,7 @@ class Build:
             dome_drop=u(56, 70),
             heart=(u(18, 25), u(-42, -34), u(-28, -20) + 0.35 * expired),
             heart_radii=(u(46, 54), u(38, 44), u(46, 52)),
-            fat=u(4, 10),
+            fat=u(4, 13),
             muscle=u(6, 10),
             rib_phase=u(0, 24),
             apex=u(117, 122),
@@ -164,8 +164,8 @@ class _Space:
         """The height of the right (-1) or left (+1) half of the diaphragm."""
         build = self.build
         top = build.dome[0 if side < 0 else 1]
-        q = ((self.x - side * 56.0) / 64.0) ** 2 + ((self.eta + 0.04) / 0.98) ** 2
-        return (top - build.dome_drop * np.minimum(q, 1.8) ** 1.3 - 10.0 * self.eta).astype(np.float32)
+        q = ((self.x - side * 56.0) / 64.0) ** 2 + ((self.eta + 0.20) / 1.04) ** 2
+        return (top - build.dome_drop * np.minimum(q, 1.8) ** 1.3 - 4.0 * self.eta).astype(np.float32)
 
     def ellipsoid(self, centre, radii) -> np.ndarray:
         """Approximate distance to an ellipsoid."""
@@ -212,7 +212,7 @@ class _Space:
             self.trunks = np.minimum(self.trunks, self.tube(points, radius))
         medial = smooth_min(smooth_min(middle, self.heart_distance - 3.5, 6.0), self.trunks - 2.0, 4.0)
         side = np.where(self.x < 0, -1.0, 1.0).astype(np.float32)
-        cap = ((self.x - side * 42.0) / 40.0) ** 2 + ((self.y - self.spine + 14.0) / 54.0) ** 2
+        cap = ((self.x - side * 42.0) / 40.0) ** 2 + ((self.y - self.spine + 18.0) / 66.0) ** 2
         apex = as_distance(self.z - (self.build.apex - 24.0 * cap))
         lung = smooth_max(self.wall + 1.2, -medial, 5.0)
         lung = smooth_max(lung, -self.under_dome, 2.5)
@@ -248,7 +248,7 @@ class _Space:
         across = np.maximum(np.maximum(np.abs(x) - 33.0, np.abs(back - 44.0 - 0.25 * np.abs(x)) - 4.5), middle - 6.0)
         spinous = np.maximum(np.maximum(np.abs(x) - 3.4, np.abs(back - 61.0) - 14.0), middle - 8.0)
         spine = np.minimum(np.minimum(vertebra, arch), np.minimum(np.maximum(across, -canal), spinous))
-        scapula = np.maximum(np.abs(e - 21.0 - 2.0 * np.sin(z / 14.0)) - 2.2, np.abs(z - 66.0) - 48.0)
+        scapula = np.maximum(np.abs(e - 21.0 - 2.0 * np.sin(z / 14.0)) - 1.7, np.abs(z - 66.0) - 48.0)
         blade = np.abs(self.eta - 0.45) - 0.34 - (z - 66.0) * 0.002
         scapula = np.maximum(scapula, np.maximum(blade * 60.0, (0.45 - np.abs(self.xi)) * 60.0))
         clavicles = [
@@ -261,21 +261,19 @@ class _Space:
     def gas(self) -> np.ndarray:
         """Distance to the gas in the stomach and the colon; it collects at the front of a patient on the back."""
         gas = self.build.gas
-        self.stomach = self.ellipsoid((62.0, -34.0, self.build.dome[1] - 38.0), (40.0, 42.0, 34.0))
-        bubble = np.maximum(self.stomach + 5.0, (self.y + 34.0) + 24.0 - 16.0 * gas)
+        self.stomach = self.ellipsoid((62.0, -24.0, self.build.dome[1] - 40.0), (42.0, 52.0, 36.0))
+        bubble = np.maximum(self.stomach + 5.0, self.y + 58.0 - 16.0 * gas)
         colon = self.ellipsoid((84.0, -18.0, self.build.dome[1] - 88.0), (18.0, 30.0, 16.0))
         return np.minimum(bubble, np.minimum(colon + 4.0, self.ellipsoid((-70.0, -60.0, -150.0), (22.0, 16.0, 14.0))))
 
     def soft_tissue(self, gas: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Distances to the skin and to everything denser than fat, and the HU of that denser tissue."""
-        build, x, e = self.build, self.x, self.envelope
+        build, x, y, z, e = self.build, self.x, self.y, self.z, self.envelope
         muscle, fat = self.chest_wall()
         skin = e - (10.0 + muscle + fat)
         chest = np.maximum(e - (10.0 + muscle), 0.2 - self.wall)
         # Fat between the layers of muscle: here thick, there missing.
-        patches = (
-            np.sin(self.z / 23.0 + 2.0 * self.xi) + np.sin(self.x / 31.0 + self.z / 47.0) + 0.6 * np.sin(self.y / 19.0)
-        )
+        patches = np.sin(z / 23.0 + 2.0 * self.xi) + np.sin(x / 31.0 + z / 47.0) + 0.6 * np.sin(y / 19.0)
         middle = 10.0 + (0.45 + 0.08 * patches) * muscle
         plane = np.abs(e - middle) - np.clip(0.9 * patches, -1.0, 1.6)
         chest = np.maximum(chest, np.where(muscle > 8.0, -plane, -9.0))
@@ -289,12 +287,16 @@ class _Space:
         stomach = np.maximum(self.stomach, belly)
         kidneys = [self.ellipsoid((s * 58.0, 44.0, -168.0), (26.0, 24.0, 48.0)) for s in (-1, 1)]
         kidneys = np.maximum(np.minimum(*kidneys), belly)
-        bowel = np.minimum(np.maximum(np.minimum(gas - 4.0, 1e3), belly), kidneys)
+        loops = np.sin(x / 11.0) + np.sin(y / 12.0 + 1.0) + np.sin(z / 13.0)
+        loops = np.maximum((np.abs(loops) - 1.1) * 9.0, z - build.dome[1] + 66.0)
+        bowel = np.minimum(np.maximum(np.minimum(gas - 4.0, loops), belly), kidneys)
+        nodes = np.minimum(
+            self.ellipsoid((0.0, 10.0, 24.0), (13.0, 12.0, 15.0)), self.ellipsoid((-14.0, 4.0, 58.0), (7.0, 9.0, 16.0))
+        )
         diaphragm = np.maximum(np.abs(below + 1.6) - 1.6, self.wall)
-        esophagus = self.trunks
         parts = {
             MUSCLE: np.minimum(chest, diaphragm),
-            BLOOD: np.minimum(central, esophagus),
+            BLOOD: np.minimum(central, nodes),
             LIVER: liver,
             SPLEEN: np.minimum(spleen, bowel),
             FLUID: stomach,
