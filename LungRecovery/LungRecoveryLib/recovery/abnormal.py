@@ -18,6 +18,8 @@ ABNORMAL_HIGH = 100.0
 _WORKING_MM = 1.5  # finer scans are averaged to this: their noise is larger and lesions are not smaller
 _BLOOD_HU = 40.0
 _DENSE_HU = -300.0
+_CORE_HU = -450.0  # brighter than ground glass; the blurred core of a vessel from about 2 mm on
+_CORE_SMOOTHING_MM = 0.5
 _FILL_MM = 2.0
 _SMALLEST_ML = 0.15  # smaller specks are noise or crossings of vessels
 
@@ -45,7 +47,7 @@ def abnormal_mask(
     inside = as_mask(resample_mask(lung_image, grid))
     # Averaging blurs the vessels into their neighbours: whatever they touch is not pure parenchyma.
     vascular = to_array(resample(to_image(tubes.astype(np.float32), ct), grid, outside=0.0)) > 0.02
-    parenchyma = _parenchyma_density(hu, inside, vascular, grid)
+    parenchyma = _parenchyma_density(hu, inside, _around_cores(hu, vascular, grid), grid)
     found = inside & (parenchyma >= ABNORMAL_LOW) & (parenchyma <= ABNORMAL_HIGH)
     found = _without_specks(_without_thin_parts(found), grid)
     native = as_mask(resample_mask(to_image(found, grid), box))
@@ -53,6 +55,15 @@ def abnormal_mask(
     lumen = tubes[window] & (sitk.GetArrayViewFromImage(ct)[window] > _half_blood(around))
     result[window] = native & lung[window] & ~lumen
     return result
+
+
+def _around_cores(hu: np.ndarray, tubes: np.ndarray, grid: Grid) -> np.ndarray:
+    """The voxels of the vessels' mask in or beside a vessel's core.
+
+    What is left is ground glass that the mask took for a vessel: bright for a lung, but nowhere as bright as blood.
+    """
+    smooth = ndimage.gaussian_filter(hu, [_CORE_SMOOTHING_MM / s for s in grid.spacing[::-1]], truncate=3.0)
+    return tubes & ndimage.binary_dilation(tubes & (smooth > _CORE_HU), np.ones((3, 3, 3), bool))
 
 
 def _half_blood(parenchyma: np.ndarray) -> np.ndarray:
