@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-
 from LungRecoveryLib.grids import Grid, to_image
 from LungRecoveryLib.results import ABSENT, StudyResult, TimePointResult, write_study
 
@@ -41,7 +40,9 @@ SCORE_THRESHOLDS = {"complete": 0.85, "partial": 0.5, "minimum_abnormal_percent"
 COURSE = {"Baseline": (0.0, 0.0), "Day 30": (30.0, 0.183), "Day 90": (90.0, 0.476), "Day 180": (180.0, 0.624)}
 
 
-def grid_like(direction=None, spacing=(4.0, 4.0, 4.0), centre=(10.0, -30.0, -920.0), extent=(320.0, 240.0, 280.0)) -> Grid:
+def grid_like(
+    direction=None, spacing=(4.0, 4.0, 4.0), centre=(10.0, -30.0, -920.0), extent=(320.0, 240.0, 280.0)
+) -> Grid:
     """A grid with its centre at an LPS point and about the extent along its own axes."""
     axes = np.eye(3) if direction is None else np.asarray(direction, float)
     size = np.ceil(np.array(extent) / np.array(spacing)).astype(int)
@@ -117,9 +118,11 @@ def timepoint(visit: int, label: str, days: float | None, recovery: float, fails
 
 
 def follow_up_tables(recovery: float, fails: bool) -> dict:
-    reasons = ["0.412 % of the lung voxels are folded (fail above 0.1 %)"] if fails else ["no measure outside its limits"]
+    reasons = (
+        ["0.412 % of the lung voxels are folded (fail above 0.1 %)"] if fails else ["no measure outside its limits"]
+    )
     return {
-        "jacobian": {r: {"mean": 1.08, "sd": 0.1, "volume_change_percent": 8.0, "adi_mean": 0.21} for r in REGIONS},
+        "jacobian": {r: {"mean": 1.08, "sd": 0.1, "volume_change_percent": 8.0} for r in REGIONS},
         "change": {r: {"density_change_mean_mg_ml": -60.0 * recovery, "hu_change_mean": -55.0} for r in REGIONS},
         "quality": {
             "verdict": "fail" if fails else "pass",
@@ -155,19 +158,43 @@ def trajectory(points: list[TimePointResult]) -> dict:
         xs = [float(t.days if dated else t.visit) for t in points]
         error = 0.03 if table == "scores" else 0.02 * max(abs(v) for v in values)
         line = np.polyfit(xs, values, 1) if len(points) > 2 else None
-        curve = [] if line is None else [
-            {"x": float(x), "low": float(np.polyval(line, x) - error), "mid": float(np.polyval(line, x)), "high": float(np.polyval(line, x) + error)}
-            for x in np.linspace(xs[0], xs[-1], 25)
-        ]  # fmt: skip
+        curve = (
+            []
+            if line is None
+            else [
+                {
+                    "x": float(x),
+                    "low": float(np.polyval(line, x) - error),
+                    "mid": float(np.polyval(line, x)),
+                    "high": float(np.polyval(line, x) + error),
+                }
+                for x in np.linspace(xs[0], xs[-1], 25)
+            ]
+        )
         slope = None if line is None else {"value": line[0], "low": line[0] * 0.8, "high": line[0] * 1.2}
-        change = {"value": values[-1] - values[0], "low": values[-1] - values[0] - 0.1, "high": values[-1] - values[0] + 0.1}
+        change = {
+            "value": values[-1] - values[0],
+            "low": values[-1] - values[0] - 0.1,
+            "high": values[-1] - values[0] + 0.1,
+        }
         series[f"{name}.lungs"] = {
-            "name": name, "unit": unit, "region": "lungs", "model": "linear" if line is not None else "change",
-            "points": [{"x": x, "value": v, "error": error, "reliable": t.reliable} for x, v, t in zip(xs, values, points, strict=True)],
-            "change": None if line is not None else change, "slope": slope, "interval": 0.95, "curve": curve,
-            "day_reaches_0_85": {"estimate": 251.0, "low": 214.0, "high": 305.0} if name == "tissue_recovery" and dated else None,
+            "name": name,
+            "unit": unit,
+            "region": "lungs",
+            "model": "linear" if line is not None else "change",
+            "points": [
+                {"x": x, "value": v, "error": error, "reliable": t.reliable}
+                for x, v, t in zip(xs, values, points, strict=True)
+            ],
+            "change": None if line is not None else change,
+            "slope": slope,
+            "interval": 0.95,
+            "curve": curve,
+            "day_reaches_0_85": {"estimate": 251.0, "low": 214.0, "high": 305.0}
+            if name == "tissue_recovery" and dated
+            else None,
             "day_reaches_0_85_reason": None if name == "tissue_recovery" else "no trend towards 0.85",
-        }  # fmt: skip
+        }
     return {"axis": "days" if dated else "visit", "notes": [], "series": series}
 
 
@@ -209,15 +236,31 @@ def make_study(
     points = []
     for visit, (label, (days, recovery)) in enumerate(course.items()):
         here = "baseline" if visit == 0 else f"visit-{visit}"
-        names = {"ct": "ct.nii.gz", "lungs": "lungs.nii.gz"} if visit == 0 else FILES | {"inverse_transform": "inverse_transform.h5"}
+        names = (
+            {"ct": "ct.nii.gz", "lungs": "lungs.nii.gz"}
+            if visit == 0
+            else FILES | {"inverse_transform": "inverse_transform.h5"}
+        )
         files = {layer: f"{here}/{name}" for layer, name in names.items() if layer not in without}
         points.append(timepoint(visit, label, days, recovery, label in fails, files))
     study = StudyResult(
         settings={
-            "preset": "standard", "spacing_mm": 1.5, "device": "cpu", "threads": 2, "seed": 0, "native_maps": False,
-            "bands": BANDS, "quality_thresholds": QUALITY_THRESHOLDS, "score_thresholds": SCORE_THRESHOLDS,
+            "preset": "standard",
+            "spacing_mm": 1.5,
+            "device": "cpu",
+            "threads": 2,
+            "seed": 0,
+            "native_maps": False,
+            "bands": BANDS,
+            "quality_thresholds": QUALITY_THRESHOLDS,
+            "score_thresholds": SCORE_THRESHOLDS,
         },
-        grid={"size": list(grid.size), "spacing": list(grid.spacing), "origin": list(grid.origin), "direction": list(grid.direction)},
+        grid={
+            "size": list(grid.size),
+            "spacing": list(grid.spacing),
+            "origin": list(grid.origin),
+            "direction": list(grid.direction),
+        },
         regions=dict(REGIONS),
         region_codes={"1": ["lungs", "right"]},
         timepoints=points,
@@ -225,7 +268,7 @@ def make_study(
         absent=dict(ABSENT),
         warnings=list(warnings),
         seconds={"reading": 4.1, "segmentation": 12.0, "registration": 96.4},
-    )  # fmt: skip
+    )
     write_study(study, folder)
     return study
 
@@ -259,7 +302,14 @@ def reported(tmp_path_factory) -> tuple[Path, dict]:
 @pytest.fixture(scope="session")
 def reported_failure(tmp_path_factory) -> tuple[Path, dict]:
     """A study whose day 90 failed the quality gate and whose labels hold markup."""
-    course = {"Before <b>": (0.0, 0.0), "<script>alert('x')</script> $\\alpha$": (90.0, 0.476), "Day 180": (180.0, 0.624)}
+    course = {
+        "Before <b>": (0.0, 0.0),
+        "<script>alert('x')</script> $\\alpha$": (90.0, 0.476),
+        "Day 180": (180.0, 0.624),
+    }
     return _report(
-        tmp_path_factory.mktemp("failure"), course=course, fails=("<script>alert('x')</script> $\\alpha$",), warnings=("5 < 6 & 7",)
+        tmp_path_factory.mktemp("failure"),
+        course=course,
+        fails=("<script>alert('x')</script> $\\alpha$",),
+        warnings=("5 < 6 & 7",),
     )

@@ -6,8 +6,10 @@ Each function draws on a matplotlib figure or subfigure of `style.PAGE_WIDTH` x 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
+from matplotlib.patches import Polygon
 
 from LungRecoveryLib.report import style, text
 from LungRecoveryLib.report.style import NOTICE, Theme
@@ -17,6 +19,8 @@ from LungRecoveryLib.results import StudyResult
 TRAJECTORY_HEIGHT = 3.0
 MEASURES_HEIGHT = 2.0
 BANDS_HEIGHT = 2.5
+REGIONS_HEIGHT = 2.3
+MOST_SCHEMES = 6  # lungs side by side in the picture of the regions
 SMALL_MULTIPLES = ("abnormal_percent", "mean_hu", "volume_ml", "mass_g")
 _Z = 1.96  # of a 95 % interval
 
@@ -29,10 +33,10 @@ def series_of(study: StudyResult, names: Sequence[str]) -> dict[str, Mapping[str
 
 
 def draw_trajectory(figure: FigureBase, study: StudyResult, theme: Theme) -> None:
-    """The scores over the dates with their 95 % intervals, the classes as bands, unreliable points hollow and crossed."""
+    """The scores over the dates with their 95 % intervals, the classes as lines, unreliable points crossed out."""
     figure.set_facecolor(theme.background)
     series = series_of(study, tuple(text.SCORES))
-    axes = figure.add_axes((0.065, 0.2, 0.715, 0.72))
+    axes = figure.add_axes((0.065, 0.19, 0.715, 0.69))
     _frame(axes, theme)
     limits = study.settings.get("score_thresholds") or {}
     partial, complete = limits.get("partial", 0.50), limits.get("complete", 0.85)
@@ -54,7 +58,9 @@ def draw_trajectory(figure: FigureBase, study: StudyResult, theme: Theme) -> Non
         colour, marker, line = looks[name]
         _draw_series(axes, s, colour, marker, line, theme, shift * (i - 1), band=name == "tissue_recovery")
         last = [p for p in s["points"] if p["value"] is not None][-1]
-        ends.append([last["value"], text.SCORES[name].title.replace(", ", ",\n"), text.number(last["value"], 2), colour, marker])
+        ends.append(
+            [last["value"], text.SCORES[name].title.replace(", ", ",\n"), text.number(last["value"], 2), colour, marker]
+        )
     _end_labels(figure, axes, ends)
     axes.set_ylabel("Score (0 to 1)", fontsize=7.5, color=theme.ink)
     _legend_of_marks(figure, study, theme)
@@ -85,10 +91,20 @@ def draw_bands(figure: FigureBase, study: StudyResult, theme: Theme) -> None:
     labels = [_short(text.title(t)) for t in study.timepoints]
     left = [0.0] * len(labels)
     for i, band in enumerate(bands):
-        shares = [(text.get(t.density, text.WHOLE, "bands_percent") or {}).get(band["name"]) or 0.0 for t in study.timepoints]
+        shares = [
+            (text.get(t.density, text.WHOLE, "bands_percent") or {}).get(band["name"]) or 0.0 for t in study.timepoints
+        ]
         colour = style.BAND_COLOURS[i % len(style.BAND_COLOURS)]
-        axes.barh(labels, shares, left=left, height=0.62, color=colour, edgecolor=theme.background, linewidth=1.0,
-                  label=f"{band_title(band)}\n{band_range(band)}")  # fmt: skip
+        axes.barh(
+            labels,
+            shares,
+            left=left,
+            height=0.62,
+            color=colour,
+            edgecolor=theme.background,
+            linewidth=1.0,
+            label=f"{band_title(band)}\n{band_range(band)}",
+        )
         for row, (start, share) in enumerate(zip(left, shares, strict=True)):
             if share >= 4:
                 ink = "#ffffff" if i % len(style.BAND_COLOURS) in (3, 4) else "#1c2630"
@@ -101,11 +117,76 @@ def draw_bands(figure: FigureBase, study: StudyResult, theme: Theme) -> None:
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelsize=7.2)
     axes.set_xlabel("Share of the lung, %", fontsize=7, color=theme.ink)
-    legend = axes.legend(loc="lower left", bbox_to_anchor=(-0.17, 1.03), ncols=max(len(bands), 1), frameon=False, fontsize=6.5,
-                         handlelength=1.0, handleheight=1.0, columnspacing=1.6, alignment="left")  # fmt: skip
+    legend = axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.17, 1.03),
+        ncols=max(len(bands), 1),
+        frameon=False,
+        fontsize=6.5,
+        handlelength=1.0,
+        handleheight=1.0,
+        columnspacing=1.6,
+        alignment="left",
+    )
     for entry in legend.get_texts():
         entry.set_color(theme.ink)
     _notice(figure, theme)
+
+
+def draw_regions(figure: FigureBase, study: StudyResult, theme: Theme) -> None:
+    """The abnormal share of each third of each lung at each date, as numbers in a scheme of the lungs."""
+    figure.set_facecolor(theme.background)
+    shown = some(study.timepoints, MOST_SCHEMES)
+    for i, timepoint in enumerate(shown):
+        axes = figure.add_axes((0.02 + i * 0.96 / len(shown), 0.12, 0.96 / len(shown), 0.76))
+        axes.set_xlim(-1.32, 1.32)
+        axes.set_ylim(-0.08, 3.08)
+        axes.set_aspect("equal")
+        axes.axis("off")
+        axes.set_title(_short(text.title(timepoint)), fontsize=7.8, weight="bold", color=theme.ink, pad=5)
+        for side, sign in (("right", -1), ("left", 1)):  # the patient's right on the left of the picture
+            for third, top in (("upper", 3.0), ("middle", 2.0), ("lower", 1.0)):
+                value = text.get(timepoint.density, f"{side}_{third}", "abnormal_percent")
+                _third(axes, sign, top, value, theme)
+        axes.text(-1.25, 2.9, "R", fontsize=6.5, color=theme.muted, ha="left", va="top")
+        axes.text(1.25, 2.9, "L", fontsize=6.5, color=theme.muted, ha="right", va="top")
+    _notice(figure, theme)
+
+
+def _third(axes: Axes, sign: int, top: float, value: float | None, theme: Theme) -> None:
+    """A third of a lung: wider below, darker the more of it is abnormal, with the percentage."""
+
+    def outer(height: np.ndarray) -> np.ndarray:
+        return 0.1 + 1.08 * (1 - (height / 3) ** 3) ** 0.55
+
+    heights = np.linspace(top - 0.95, top, 40)
+    along = np.linspace(0, 1, 20)
+    base = heights[0] + (0.2 * np.sin(np.pi * along) if top == 1 else 0 * along)  # the dome of the diaphragm
+    x = np.concatenate([0.1 + along * (outer(heights[0]) - 0.1), outer(heights), [0.1]])
+    edge = np.stack([sign * x, np.concatenate([base, heights, heights[-1:]])], axis=1)
+    colour = style.ABNORMAL_MAP(min(value, 50.0) / 50.0) if value is not None else theme.panel
+    axes.add_patch(
+        Polygon(edge, closed=True, facecolor=colour, edgecolor=theme.muted, linewidth=0.7, joinstyle="round")
+    )
+    dark = value is not None and value > 22
+    words = text.percent(value, 0 if value is None or value >= 9.95 else 1)
+    ink = "#ffffff" if dark else "#1c2630" if value is not None else theme.ink
+    axes.text(
+        sign * (0.46 if top == 3 else 0.6),
+        top - {3: 0.6, 2: 0.5, 1: 0.42}[top],
+        words,
+        ha="center",
+        va="center",
+        fontsize=8,
+        color=ink,
+    )
+
+
+def some(items: Sequence, most: int) -> list:
+    """At most so many of the items, evenly spread, the first and the last always among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))]
 
 
 def _draw_series(
@@ -118,25 +199,38 @@ def _draw_series(
     shift: float = 0.0,
     band: bool = False,
 ) -> None:
-    factor = text.measure_of(series).factor
     curve = [p for p in series.get("curve") or [] if p["mid"] is not None]
     points = [p for p in series["points"] if p["value"] is not None]
     if curve:
         x = [p["x"] for p in curve]
-        axes.plot(x, [p["mid"] * factor for p in curve], color=colour, linestyle=line, linewidth=1.3, zorder=3)
+        axes.plot(x, [p["mid"] for p in curve], color=colour, linestyle=line, linewidth=1.3, zorder=3)
         if band and all(p["low"] is not None and p["high"] is not None for p in curve):
             axes.fill_between(
-                x, [p["low"] * factor for p in curve], [p["high"] * factor for p in curve], color=colour, alpha=0.13, linewidth=0
+                x, [p["low"] for p in curve], [p["high"] for p in curve], color=colour, alpha=0.13, linewidth=0
             )
     else:
-        axes.plot([p["x"] for p in points], [p["value"] * factor for p in points], color=colour, linestyle=line, linewidth=0.9)
+        axes.plot([p["x"] for p in points], [p["value"] for p in points], color=colour, linestyle=line, linewidth=0.9)
     for p in points:
-        error = _Z * p["error"] * factor if p["error"] is not None else None
+        error = _Z * p["error"] if p["error"] is not None else None
         face = colour if p["reliable"] else theme.background
-        axes.errorbar(p["x"] + shift, p["value"] * factor, error, color=colour, marker=marker, markersize=5, markerfacecolor=face,
-                      markeredgewidth=1.1, elinewidth=0.9, capsize=2, zorder=4, clip_on=False)  # fmt: skip
+        axes.errorbar(
+            p["x"] + shift,
+            p["value"],
+            error,
+            color=colour,
+            marker=marker,
+            markersize=5,
+            markerfacecolor=face,
+            markeredgewidth=1.1,
+            elinewidth=0.9,
+            capsize=2,
+            zorder=4,
+            clip_on=False,
+        )
         if not p["reliable"]:
-            axes.plot(p["x"] + shift, p["value"] * factor, marker="x", markersize=9, color=theme.ink, markeredgewidth=1.2, zorder=5)
+            axes.plot(
+                p["x"] + shift, p["value"], marker="x", markersize=9, color=theme.ink, markeredgewidth=1.2, zorder=5
+            )
 
 
 def _frame(axes: Axes, theme: Theme) -> None:
@@ -182,9 +276,18 @@ def _end_labels(figure: FigureBase, axes: Axes, ends: list[list]) -> None:
         at[i][0] = min(at[i][0] - (excess if i == len(at) - 1 else 0), at[i + 1][0] - apart if i + 1 < len(at) else 9)
     glyphs = {"o": "●", "s": "■", "^": "▲"}
     for y, name, value, colour, marker in at:
-        figure.text(box.x1 + 0.022, box.y0 + y * box.height, f"{glyphs[marker]} {value}", fontsize=7.6, weight="bold", color=colour,
-                    va="center")  # fmt: skip
-        figure.text(box.x1 + 0.083, box.y0 + y * box.height, name, fontsize=6.6, color=colour, va="center", linespacing=1.1)
+        figure.text(
+            box.x1 + 0.022,
+            box.y0 + y * box.height,
+            f"{glyphs[marker]} {value}",
+            fontsize=7.6,
+            weight="bold",
+            color=colour,
+            va="center",
+        )
+        figure.text(
+            box.x1 + 0.083, box.y0 + y * box.height, name, fontsize=6.6, color=colour, va="center", linespacing=1.1
+        )
 
 
 def _legend_of_marks(figure: FigureBase, study: StudyResult, theme: Theme) -> None:

@@ -22,13 +22,13 @@ _SOURCE = {
 }
 
 HOW_TO_READ = (
-    "Classes: ● complete from {complete}, ◐ partial from {partial}, ○ persistent below. The class follows tissue recovery where at "
-    "least {minimum} % of the lung was abnormal at baseline, else the Jacobian score; complete also needs less than {abnormal} % "
-    "abnormal lung left and no region worse.",
-    "Jacobian: how many times larger a small piece of lung is in the follow-up than at baseline; 1 = same volume. It follows "
-    "the breath as well as disease.",
-    "Density change: tissue gained or lost per millilitre of baseline lung (mg/ml), after the change in volume is accounted for, so "
-    "that a deeper breath alone changes nothing.",
+    "Classes: ● complete from {complete}, ◐ partial from {partial}, ○ persistent below. The class follows tissue "
+    "recovery where at least {minimum} % of the lung was abnormal at baseline, else the Jacobian score; complete "
+    "also needs less than {abnormal} % abnormal lung left and no region worse.",
+    "Jacobian: how many times larger a small piece of lung is in the follow-up than at baseline; 1 = same volume. It "
+    "follows the breath as well as disease.",
+    "Density change: tissue gained or lost per millilitre of baseline lung (mg/ml), after the change in volume is "
+    "accounted for, so that a deeper breath alone changes nothing.",
 )
 
 
@@ -59,7 +59,11 @@ def facts(study: StudyResult) -> list[Line]:
 
 def source_lines(timepoint: TimePointResult) -> list[Line]:
     """Where a scan came from, in what the report may show."""
-    lines = [(_SOURCE[key], _value(timepoint.source[key])) for key in _SOURCE if timepoint.source.get(key) not in (None, "", [])]
+    lines = [
+        (_SOURCE[key], _value(timepoint.source[key]))
+        for key in _SOURCE
+        if timepoint.source.get(key) not in (None, "", [])
+    ]
     lungs = "given with the scan" if timepoint.lungs_source == "given" else "segmented by this software"
     return [*lines, ("lung mask", lungs)]
 
@@ -76,7 +80,8 @@ def settings_lines(study: StudyResult) -> list[Line]:
     }
     lines = [(names[k], _value(study.settings[k])) for k in names if study.settings.get(k) is not None]
     bands = "; ".join(
-        f"{str(b['name']).replace('_', ' ')} {_value(b['low'])} to {_value(b['high'])}" for b in study.settings.get("bands", [])
+        f"{str(b['name']).replace('_', ' ')} {_value(b['low'])} to {_value(b['high'])}"
+        for b in study.settings.get("bands", [])
     )
     return [*lines, *([("Density bands, HU", bands)] if bands else [])]
 
@@ -93,7 +98,12 @@ def timing_lines(study: StudyResult) -> list[Line]:
         spent = (t.registration or {}).get("seconds")
         total = sum(v for v in spent.values() if isinstance(v, int | float)) if isinstance(spent, Mapping) else spent
         if isinstance(total, int | float):
-            lines.append((f"registration of {text.title(t)}", f"{text.seconds(total)} on {(t.registration or {}).get('device', '?')}"))
+            lines.append(
+                (
+                    f"registration of {text.title(t)}",
+                    f"{text.seconds(total)} on {(t.registration or {}).get('device', '?')}",
+                )
+            )
     return lines
 
 

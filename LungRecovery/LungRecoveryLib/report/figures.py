@@ -1,7 +1,7 @@
 """Pictures of CT slices on black: baseline and follow-up with their maps, before and after registration, the course.
 
-Each function draws on a matplotlib figure or subfigure that is `style.PAGE_WIDTH` inches wide and `height(...)` high, so
-that the same drawing serves as a PNG and as part of a page. Arrays are (rows, columns) as cut by `slices.Plane`.
+A film draws on a matplotlib figure or subfigure that is `style.PAGE_WIDTH` inches wide and `Film.height` high, so that
+the same drawing serves as a PNG and as part of a page. Arrays are (rows, columns) as cut by `slices.Plane`.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import FigureBase
+from matplotlib.patheffects import withStroke
 
 from LungRecoveryLib.report import style
 from LungRecoveryLib.report.slices import Plane, checkerboard
@@ -18,7 +19,6 @@ from LungRecoveryLib.report.style import FILM, NOTICE, Theme
 
 _TOP, _BOTTOM, _LEFT, _GAP = 0.42, 0.24, 0.62, 0.05  # inches
 _BARS, _BANNER = 0.52, 0.24  # inches for the colour bars and for the warning above unreliable pictures
-_HIGHEST = 5.6  # inches: limit of the pictures' height together
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Scale:
 
 
 VOLUME_SCALE = Scale(
-    "Volume of the tissue, follow-up / baseline (Jacobian)",
+    "Jacobian, 1 = same volume",
     style.VOLUME_MAP,
     tuple((float(np.log2(v)), f"{v:g}") for v in (0.5, 0.7, 1.0, 1.4, 2.0)),
     "smaller",
@@ -41,7 +41,7 @@ VOLUME_SCALE = Scale(
 )
 DENSITY_LIMIT = 300.0  # mg/ml at the ends of the scale
 DENSITY_SCALE = Scale(
-    "Density change, mg/ml",
+    "mg/ml, 0 = same density",
     style.DENSITY_MAP,
     tuple((v / DENSITY_LIMIT, f"{v:+d}".replace("-", "−") if v else "0") for v in (-300, -150, 0, 150, 300)),
     "less dense",
@@ -61,12 +61,13 @@ def density_to_unit(change: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Series:
-    """Pictures of one thing, one for each plane: its heading and the scale of its colours."""
+    """Pictures of one thing, one for each plane: its heading, the scale of its colours, whether to stamp them."""
 
     title: str
     pictures: tuple[np.ndarray, ...]
     scale: Scale | None = None
     subtitle: str = ""
+    unreliable: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,14 @@ class _Tile:
     width: float
     height: float
     first: bool  # of its plane: carries the letters of the sides
+    unreliable: bool
 
 
 @dataclass(frozen=True)
 class Film:
     """Pictures in a grid: a column for each series and a row for each plane, or the other way round.
 
-    `point` (LPS mm) is marked at the borders of the first pictures; `unreliable`, where not empty, says so above the
-    pictures and in each of them.
+    `point` (LPS mm) is marked at the borders of the first pictures; `unreliable`, where not empty, is said above all.
     """
 
     planes: tuple[Plane, ...]
@@ -93,6 +94,7 @@ class Film:
     point: np.ndarray | None = None
     unreliable: str = ""
     planes_across: bool = False
+    highest: float = 5.6  # inches: limit of the pictures' height together
 
     @property
     def _lines(self) -> tuple[list[float], list[float]]:
@@ -107,7 +109,7 @@ class Film:
         """Inches per mm: as wide as the page allows, and the pictures together no higher than the limit."""
         widths, heights = self._lines
         room = style.PAGE_WIDTH - _LEFT - _GAP * len(widths)
-        return min(room / sum(widths), _HIGHEST / sum(heights))
+        return min(room / sum(widths), self.highest / sum(heights))
 
     @property
     def _top(self) -> float:
@@ -132,7 +134,13 @@ class Film:
                 w, h = (mm * self._scale for mm in self.planes[p].size_mm)
                 left = x + (width * room - w) / 2
                 top = y + (height * self._scale - h) / 2
-                yield row, column, _Tile(self.series[s].pictures[p], self.planes[p], left, top, w, h, s == 0)
+                yield (
+                    row,
+                    column,
+                    _Tile(
+                        self.series[s].pictures[p], self.planes[p], left, top, w, h, s == 0, self.series[s].unreliable
+                    ),
+                )
                 x += width * room + _GAP
             y += height * self._scale + _GAP
 
@@ -156,7 +164,7 @@ class Film:
                 _sides(axes, tile.plane.sides)
                 if self.point is not None:
                     _marks(axes, tile.plane, self.point)
-            if self.unreliable:
+            if tile.unreliable:
                 _stamp(axes)
             scale = None if self.planes_across else self.series[column].scale
             if scale and row == len(self.planes) - 1:
@@ -173,7 +181,7 @@ def overlay(grey: np.ndarray, change: np.ndarray, inside: np.ndarray, colours: L
 def checker_picture(first: np.ndarray, second: np.ndarray, square: int = 22) -> np.ndarray:
     """Squares of two grey pictures in turn, the first tinted warm and the second cool; RGB (rows, columns, 3)."""
     pattern = checkerboard(first.shape, square)[..., None]
-    warm, cool = np.array([1.0, 0.95, 0.86]), np.array([0.84, 0.94, 1.0])
+    warm, cool = np.array([1.0, 0.97, 0.91]), np.array([0.9, 0.96, 1.0])
     return np.where(pattern, first[..., None] * warm, second[..., None] * cool)
 
 
@@ -212,7 +220,9 @@ class _Canvas:
         values = np.linspace(-1, 1, 256)
         # Over the grey of healthy lung, as the colours stand in the picture.
         grey = np.full((1, 256), style.grey_levels(-850.0))
-        axes.imshow(style.blend(grey, values[None], scale.colours), extent=(-1, 1, 0, 1), aspect="auto", rasterized=True)
+        axes.imshow(
+            style.blend(grey, values[None], scale.colours), extent=(-1, 1, 0, 1), aspect="auto", rasterized=True
+        )
         axes.set_yticks([])
         axes.set_xticks([t for t, _ in scale.ticks], [words for _, words in scale.ticks])
         axes.tick_params(labelsize=5.8, colors=FILM.ink, length=2, width=0.5, pad=1.5)
@@ -234,22 +244,44 @@ def _sides(axes: Axes, sides: str) -> None:
     places = ((0.03, 0.5, "left", "center"), (0.97, 0.5, "right", "center"), (0.5, 0.97, "center", "top"),
               (0.5, 0.03, "center", "bottom"))  # fmt: skip
     for letter, (x, y, ha, va) in zip(sides, places, strict=True):
-        axes.text(x, y, letter, ha=ha, va=va, fontsize=6.5, color="#ffd166", weight="bold", transform=axes.transAxes)
+        axes.text(
+            x,
+            y,
+            letter,
+            ha=ha,
+            va=va,
+            fontsize=6.5,
+            color="#ffd166",
+            weight="bold",
+            transform=axes.transAxes,
+            path_effects=[withStroke(linewidth=1.6, foreground="#1a1a1a")],
+        )
 
 
 def _marks(axes: Axes, plane: Plane, point: np.ndarray) -> None:
     """Short lines at the picture's border where the other two planes cut this one."""
     column, row = plane.pixel(point)
     columns, rows = plane.grid.size[:2]
-    style_ = {"color": "#ffd166", "linewidth": 0.7, "clip_on": True}
+    look = {"color": "#ffd166", "linewidth": 0.8, "path_effects": [withStroke(linewidth=1.8, foreground="#1a1a1a")]}
     short = 0.045 * max(rows, columns)
     for x in ((0, short), (columns - 1 - short, columns - 1)):
-        axes.plot(x, (row, row), **style_)
+        axes.plot(x, (row, row), **look)
     for y in ((0, short), (rows - 1 - short, rows - 1)):
-        axes.plot((column, column), y, **style_)
+        axes.plot((column, column), y, **look)
 
 
 def _stamp(axes: Axes) -> None:
-    """Write on a picture, so that no crop of the figure hides that it is unreliable."""
-    axes.text(0.5, 0.08, "UNRELIABLE", ha="center", va="bottom", fontsize=6.5, weight="bold", color="#1c1400",
-              transform=axes.transAxes, bbox={"facecolor": "#f4c542", "edgecolor": "none", "pad": 1.5})  # fmt: skip
+    """Write on a picture that it is unreliable, so that no crop of the figure hides it."""
+    axes.annotate(
+        "unreliable",
+        (0, 1),
+        (2.5, -2.5),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="left",
+        va="top",
+        fontsize=5.8,
+        weight="bold",
+        color="#1c1400",
+        bbox={"facecolor": "#f4c542", "edgecolor": "none", "pad": 1.3},
+    )

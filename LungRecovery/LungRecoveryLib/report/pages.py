@@ -99,7 +99,13 @@ class Document:
         self.y += {1: 0.12, 2: 0.09, 3: 0.05}[level]
 
     def paragraph(
-        self, words: str, size: float = 8.5, color: str = LIGHT.ink, indent: float = 0.0, after: float = 0.07, mark: str = ""
+        self,
+        words: str,
+        size: float = 8.5,
+        color: str = LIGHT.ink,
+        indent: float = 0.0,
+        after: float = 0.07,
+        mark: str = "",
     ) -> None:
         """A paragraph; `mark` is a symbol that hangs before it."""
         left = MARGIN + indent + (0.2 if mark else 0.0)
@@ -157,8 +163,13 @@ class Document:
         page = self.pages[-1]
         bottom = HEIGHT - self.y - drawing.height
         grid = page.add_gridspec(
-            3, 3, width_ratios=(MARGIN, style.PAGE_WIDTH, MARGIN), height_ratios=(self.y, drawing.height, bottom), wspace=0, hspace=0
-        )  # fmt: skip
+            3,
+            3,
+            width_ratios=(MARGIN, style.PAGE_WIDTH, MARGIN),
+            height_ratios=(self.y, drawing.height, bottom),
+            wspace=0,
+            hspace=0,
+        )
         drawing.draw(page.add_subfigure(grid[1, 1]), LIGHT)
         self.y += drawing.height + 0.08
         self._lines(caption, MARGIN, 7.2, color=LIGHT.muted)
@@ -175,8 +186,7 @@ class Document:
     def _one_table(self, table: Table, size: float) -> None:
         columns = table.columns
         size = size if len(columns) <= 8 else size - 0.5
-        total = sum(c.width for c in columns)
-        widths = [style.PAGE_WIDTH * c.width / total for c in columns]
+        widths = _widths(table, size)
         levels = any(row.level for row in table.rows)
         head = [wrap(c.title, size - 0.5, w - 2 * _CELL_PAD, "bold") for c, w in zip(columns, widths, strict=True)]
         rows = [_set_row(row, columns, widths, size) for row in table.rows]
@@ -191,7 +201,13 @@ class Document:
 
     def save(self, path: Path) -> None:
         """Number the pages and write them, without a date or an author in the file."""
-        metadata = {"Title": self.title, "Subject": NOTICE, "CreationDate": None, "Creator": "LungRecovery", "Producer": None}
+        metadata = {
+            "Title": self.title,
+            "Subject": NOTICE,
+            "CreationDate": None,
+            "Creator": "LungRecovery",
+            "Producer": None,
+        }
         with PdfPages(path, metadata=metadata) as pdf:
             for i, page in enumerate(self.pages):
                 self._furniture(page, i + 1)
@@ -205,7 +221,9 @@ class Document:
         self._rule(page, 0.68, LIGHT.grid)
         self._rule(page, HEIGHT - 0.62, LIGHT.grid)
         self._put(page, MARGIN, HEIGHT - 0.54, NOTICE, 7.0, "normal", LIGHT.muted)
-        self._put(page, right, HEIGHT - 0.54, f"Page {number} of {len(self.pages)}", 7.0, "normal", LIGHT.muted, "right")
+        self._put(
+            page, right, HEIGHT - 0.54, f"Page {number} of {len(self.pages)}", 7.0, "normal", LIGHT.muted, "right"
+        )
 
     def _table_head(self, columns: Sequence[Column], widths: list[float], head: list[list[str]], size: float) -> None:
         small = size - 0.5
@@ -239,7 +257,9 @@ class Document:
         for i, (column, width, words) in enumerate(zip(columns, widths, cells, strict=True)):
             weight = "bold" if levels and i == 0 and row.level == 0 else "normal"
             for k, line in enumerate(words):
-                self._cell(x, width, self.y + k * size * 1.32 / 72, line, column, size, weight, LIGHT.ink, i == 0, row.level)
+                self._cell(
+                    x, width, self.y + k * size * 1.32 / 72, line, column, size, weight, LIGHT.ink, i == 0, row.level
+                )
             x += width
         y = self.y + len(cells[0]) * size * 1.32 / 72
         for k, line in enumerate(note):
@@ -248,7 +268,17 @@ class Document:
         self._rule(self.pages[-1], self.y - 0.025, LIGHT.grid)
 
     def _cell(
-        self, x: float, width: float, y: float, words: str, column: Column, size: float, weight: str, color: str, first: bool, level=0
+        self,
+        x: float,
+        width: float,
+        y: float,
+        words: str,
+        column: Column,
+        size: float,
+        weight: str,
+        color: str,
+        first: bool,
+        level=0,
     ) -> None:
         if column.align == LEFT:
             left = x + (0.12 * level if first else _CELL_PAD)
@@ -257,7 +287,13 @@ class Document:
             self._text(x + width - _CELL_PAD, y, words, size, weight, color, "right")
 
     def _lines(
-        self, lines: Sequence[str], x: float, size: float, weight: str = "normal", color: str = LIGHT.ink, leading: float = _LEADING
+        self,
+        lines: Sequence[str],
+        x: float,
+        size: float,
+        weight: str = "normal",
+        color: str = LIGHT.ink,
+        leading: float = _LEADING,
     ) -> None:
         for line in lines:
             if self.y + size / 72 > _BOTTOM:
@@ -269,10 +305,20 @@ class Document:
         self._put(self.pages[-1], x, y, words, size, weight, color, ha)
 
     @staticmethod
-    def _put(page: Figure, x: float, y: float, words: str, size: float, weight: str, color: str, ha: str = "left") -> None:
+    def _put(
+        page: Figure, x: float, y: float, words: str, size: float, weight: str, color: str, ha: str = "left"
+    ) -> None:
         # The first baseline lies a font's ascent below y.
-        page.text(x / WIDTH, 1 - (y + 0.93 * size / 72) / HEIGHT, words, fontsize=size, fontweight=weight, color=color, ha=ha,
-                  va="baseline")  # fmt: skip
+        page.text(
+            x / WIDTH,
+            1 - (y + 0.93 * size / 72) / HEIGHT,
+            words,
+            fontsize=size,
+            fontweight=weight,
+            color=color,
+            ha=ha,
+            va="baseline",
+        )
 
     @staticmethod
     def _rule(page: Figure, y: float, color: str, width: float = 0.5) -> None:
@@ -281,9 +327,37 @@ class Document:
 
     def _box(self, x: float, y: float, width: float, height: float, face: str, edge: str) -> None:
         self.pages[-1].add_artist(
-            Rectangle((x / WIDTH, 1 - (y + height) / HEIGHT), width / WIDTH, height / HEIGHT, facecolor=face, edgecolor=edge,
-                      linewidth=0.6, transform=self.pages[-1].transFigure, zorder=-1)
-        )  # fmt: skip
+            Rectangle(
+                (x / WIDTH, 1 - (y + height) / HEIGHT),
+                width / WIDTH,
+                height / HEIGHT,
+                facecolor=face,
+                edgecolor=edge,
+                linewidth=0.6,
+                transform=self.pages[-1].transFigure,
+                zorder=-1,
+            )
+        )
+
+
+def _widths(table: Table, size: float) -> list[float]:
+    """Widths in inches that fill the page: what words and numbers need, and the rest by the columns' weights."""
+    needs, least = [], 0.0
+    for i, column in enumerate(table.columns):
+        need = max(width_of(word, size - 0.5, "bold") for word in column.title.split(" "))
+        cells = [(row.cells[i], 0.12 * row.level if i == 0 else 0.0) for row in table.rows]
+        words = max((max(width_of(w, size, "bold") for w in c.split(" ")) + indent for c, indent in cells), default=0)
+        whole = max((width_of(c, size, "bold" if i == 0 else "normal") + indent for c, indent in cells), default=0)
+        pad = 2 * _CELL_PAD + 0.02
+        if i == 0:
+            least = max(need, words) + pad
+        needs.append(min(max(need, words if column.align == LEFT and i > 0 else whole) + pad, 2.2))
+    spare = style.PAGE_WIDTH - sum(needs)
+    if spare < 0:  # break the first column into lines before anything else
+        needs[0] = max(least, needs[0] + spare)
+        return [style.PAGE_WIDTH * need / sum(needs) for need in needs]
+    total = sum(c.width for c in table.columns)
+    return [need + spare * c.width / total for need, c in zip(needs, table.columns, strict=True)]
 
 
 def _set_row(row: Row, columns: Sequence[Column], widths: list[float], size: float) -> tuple[list[list[str]], float]:

@@ -18,17 +18,22 @@ def write(study: StudyResult, figures: Figures, path: Path, progress: Progress =
     _summary(document, study, figures)
     _scores(document, study)
     _density(document, study, figures)
-    for i, timepoint in enumerate(study.timepoints):
-        progress("report", 0.5 * i / len(study.timepoints), f"PDF: {timepoint.label}")
-        _timepoint(document, study, timepoint, figures)
+    for i, timepoint in enumerate(study.followups):
+        progress("report", 0.5 * i / len(study.followups), f"{path.name}: {timepoint.label}")
+        _followup(document, study, timepoint, figures)
     _method(document, study)
+    document.heading("Density by region", 2, keep=3.0)
+    for timepoint in study.timepoints:
+        document.table(tables.density_by_region(study, timepoint))
     progress("report", 0.6, path.name)
     document.save(path)
 
 
 def _summary(document: Document, study: StudyResult, figures: Figures) -> None:
     document.heading(text.overall(study), 1)
-    document.paragraph("     ".join(f"{key}: {value}" for key, value in content.facts(study)), 7.8, LIGHT.muted, after=0.12)
+    document.paragraph(
+        "  ·  ".join(f"{key}: {value}" for key, value in content.facts(study)), 7.4, LIGHT.muted, after=0.1
+    )
     document.heading("Summary", 2)
     for t in study.timepoints:
         name = text.get(t.scores, text.WHOLE, "class")
@@ -53,10 +58,10 @@ def _scores(document: Document, study: StudyResult) -> None:
     if course:
         document.table(course)
     if study.followups:
-        for score in text.SCORES:
-            table = tables.scores_by_region(study, score)
-            if table.rows:
-                document.table(table)
+        document.table(tables.recovery_by_region(study))
+        document.table(tables.jacobian_by_region(study))
+    if study.comparisons:
+        document.table(tables.comparisons(study))
     document.heading("How to read this", 3)
     for sentence in content.how_to_read(study):
         document.paragraph(sentence, 7.8, mark="•", after=0.03)
@@ -70,25 +75,15 @@ def _density(document: Document, study: StudyResult, figures: Figures) -> None:
     document.table(tables.density_over_time(study))
 
 
-def _timepoint(document: Document, study: StudyResult, timepoint: TimePointResult, figures: Figures) -> None:
-    if not timepoint.baseline:
-        document.new_page()
+def _followup(document: Document, study: StudyResult, timepoint: TimePointResult, figures: Figures) -> None:
+    document.new_page()
     mark = "" if timepoint.reliable else f" {text.UNRELIABLE}"
-    title = text.title(timepoint)
-    baseline = " (baseline)" if timepoint.baseline and timepoint.label.lower() != "baseline" else ""
-    document.heading(f"{title}{baseline}{mark}", 2, keep=1.5)
-    document.paragraph(text.summary(study, timepoint))
-    if not timepoint.baseline:
-        where = text.region_sentence(study, timepoint)
-        if where:
-            document.paragraph(where)
-        document.paragraph(text.verdict_sentence(timepoint))
+    document.heading(f"{text.title(timepoint)}{mark}", 2, keep=1.5)
+    for sentence in text.account(study, timepoint):
+        document.paragraph(sentence)
     for drawing in figures.followups.get(timepoint.folder, ()):
         document.figure(drawing)
-    if not timepoint.baseline:
-        document.table(tables.regions_of(study, timepoint))
-    document.table(tables.density_by_region(study, timepoint))
-    document.lines("The scan", content.source_lines(timepoint))
+    document.table(tables.regions_of(study, timepoint))
     for note in content.registration_notes(timepoint):
         document.paragraph(note, 7.5, LIGHT.muted)
 
@@ -97,6 +92,7 @@ def _method(document: Document, study: StudyResult) -> None:
     document.heading("Quality and method", 2, keep=2.0)
     if study.followups:
         document.table(tables.quality_table(study))
+    document.table(tables.sources(study))
     document.lines("Settings", content.settings_lines(study))
     document.lines("Versions", content.version_lines(study))
     document.lines("Not part of this study", content.absent_lines(study))

@@ -17,6 +17,7 @@ from LungRecoveryLib.report.slices import Plane, lung_box, place_of_change, plan
 from LungRecoveryLib.results import StudyResult, TimePointResult
 
 MOST_COLUMNS = 5  # of the picture of the course
+_NOWHERE = -3000.0  # HU outside the scan: black in any window
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ def _read(timepoint: TimePointResult, folder: Path, layer: str) -> sitk.Image | 
         raise BadInput(f"{timepoint.files[layer]} of the study cannot be read: analyse the scans again") from None
 
 
-def _grey(plane: Plane, image: sitk.Image) -> np.ndarray:
-    return style.grey_levels(plane.cut(image))
+def _grey(plane: Plane, image: sitk.Image, transform: sitk.Transform | None = None) -> np.ndarray:
+    """Grey values of a CT in a plane; black outside the scan."""
+    return style.grey_levels(plane.cut(image, _NOWHERE, transform))
 
 
 def _unreliable(timepoint: TimePointResult) -> str:
@@ -108,11 +110,19 @@ def _slices(
     layers: dict[str, sitk.Image | None],
 ) -> Drawing:
     """Baseline, follow-up and the two maps in three planes."""
-    series = [Series("Baseline CT", tuple(_grey(p, baseline) for p in planes), subtitle=text.title(study.baseline))]
+    series = [
+        Series(
+            "Baseline CT",
+            tuple(_grey(p, baseline) for p in planes),
+            subtitle="" if study.baseline.label.lower() == "baseline" else text.title(study.baseline),
+        )
+    ]
     under = series[0].pictures
     if layers["warped"] is not None:
         pictures = tuple(_grey(p, layers["warped"]) for p in planes)
-        series.append(Series("Follow-up CT", pictures, subtitle=f"{text.title(timepoint)}, laid on baseline"))
+        series.append(
+            Series("Follow-up CT", pictures, None, f"{text.title(timepoint)}, laid on baseline", not timepoint.reliable)
+        )
     maps = (
         ("jacobian", "Volume change", 1.0, figures.volume_to_unit, VOLUME_SCALE),
         ("density_change", "Density change", 0.0, figures.density_to_unit, DENSITY_SCALE),
@@ -124,7 +134,7 @@ def _slices(
                 figures.overlay(grey, to_unit(plane.cut(image, neutral)), plane.cut_mask(lungs), scale.colours)
                 for plane, grey in zip(planes, under, strict=True)
             )
-            series.append(Series(title, pictures, scale, subtitle=scale.title))
+            series.append(Series(title, pictures, scale, scale.title, not timepoint.reliable))
     film = Film(planes, tuple(series), point, _unreliable(timepoint))
     where = "largest density change" if layers["density_change"] is not None else "middle of the lung"
     at = ", ".join(f"{p.name} {p.position}" for p in planes)
@@ -132,11 +142,11 @@ def _slices(
     return Drawing(
         f"{timepoint.folder}_slices",
         f"{text.title(timepoint)}: slices and maps",
-        f"Slices through the {where} ({at}; patient coordinates, yellow ticks). Radiological view: the patient's right is on the "
-        "left of the picture, head up. Colours lie on the baseline CT, only inside the lung; where nothing changed the CT shows "
-        "through. Lung window, level −600, width 1500 HU.",
-        f"{_unreliable(timepoint) + '. ' if not timepoint.reliable else ''}Axial, coronal and sagittal slices of {shown} at "
-        f"{text.title(timepoint)}. {text.summary(study, timepoint)}",
+        f"Slices through the {where} ({at}; patient coordinates, yellow ticks). Radiological view: the patient's "
+        "right is on the left of the picture, head up. Colours lie on the baseline CT, only inside the lung; where "
+        "nothing changed the CT shows through. Lung window, level −600, width 1500 HU.",
+        f"{_unreliable(timepoint) + '. ' if not timepoint.reliable else ''}Axial, coronal and sagittal slices of "
+        f"{shown} at {text.title(timepoint)}. {text.summary(study, timepoint)}",
         film.height,
         film.draw,
         on_black=True,
@@ -156,24 +166,30 @@ def _registration(
     boards = []
     unwarp = _unwarp(timepoint, folder, lungs)
     if unwarp is not None:
-        before = [style.grey_levels(p.cut(warped, transform=unwarp)) for p in planes]
-        boards.append(("Before", "lung centres", before))
+        boards.append(("Before", "shift only", [_grey(p, warped, unwarp) for p in planes]))
     boards.append(("After", "registered", [_grey(p, warped) for p in planes]))
     film = Film(
         planes,
         tuple(
-            Series(title, tuple(figures.checker_picture(a, b) for a, b in zip(under, pictures, strict=True)), subtitle=subtitle)
+            Series(
+                title,
+                tuple(figures.checker_picture(a, b) for a, b in zip(under, pictures, strict=True)),
+                None,
+                subtitle,
+                not timepoint.reliable,
+            )
             for title, subtitle, pictures in boards
         ),
         unreliable=_unreliable(timepoint),
         planes_across=True,
+        highest=4.3,
     )
     how = "Before (only the centres of the lungs brought together) and after" if len(boards) == 2 else "After"
     return Drawing(
         f"{timepoint.folder}_registration",
         f"{text.title(timepoint)}: check of the registration",
-        f"{how} registration: squares of the baseline (warm tint) and the follow-up (cool tint) in turn. Vessels, fissures and the "
-        "pleura should run on from square to square after registration.",
+        f"{how} registration: squares of the baseline (warm tint) and the follow-up (cool tint) in turn. Vessels, "
+        "fissures and the pleura should run on from square to square after registration.",
         f"Checkerboards of baseline and {text.title(timepoint)}, {how[0].lower() + how[1:]} registration. "
         f"{text.verdict_sentence(timepoint)}",
         film.height,
@@ -195,7 +211,9 @@ def _unwarp(timepoint: TimePointResult, folder: Path, lungs: sitk.Image) -> sitk
     try:
         inverse = sitk.ReadTransform(str(path))
     except RuntimeError:
-        raise BadInput(f"{timepoint.files['inverse_transform']} of the study cannot be read: analyse the scans again") from None
+        raise BadInput(
+            f"{timepoint.files['inverse_transform']} of the study cannot be read: analyse the scans again"
+        ) from None
     shift = _centre(followup_lungs) - _centre(lungs)
     return sitk.CompositeTransform([inverse, sitk.TranslationTransform(3, shift.tolist())])
 
@@ -215,15 +233,13 @@ def _course(
 ) -> Drawing:
     """The same two slices at every date."""
     planes = tuple(p for p in planes_through(point, box) if p.name != "sagittal")
-    shown = [t for t in study.timepoints if t.baseline or "warped" in t.files]
-    if len(shown) > MOST_COLUMNS:
-        shown = [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, MOST_COLUMNS).round().astype(int))]
+    shown = charts.some([t for t in study.timepoints if t.baseline or "warped" in t.files], MOST_COLUMNS)
     series = []
     for t in shown:  # read again rather than kept: native maps are large
         image = baseline if t.baseline else _read(t, folder, "warped")
-        subtitle = "baseline" if t.baseline else "laid on baseline" if t.reliable else "unreliable"
+        subtitle = "" if t.baseline else "laid on baseline" if t.reliable else "unreliable"
         title = text.title(t) if t.reliable else f"⚠ {text.title(t)}"
-        series.append(Series(title, tuple(_grey(p, image) for p in planes), subtitle=subtitle))
+        series.append(Series(title, tuple(_grey(p, image) for p in planes), None, subtitle, not t.reliable))
     bad = [text.title(t) for t in shown if not t.reliable]
     film = Film(planes, tuple(series), point)
     at = " and ".join(f"{p.name} {p.position}" for p in planes)
@@ -232,8 +248,8 @@ def _course(
     return Drawing(
         "course",
         "The same place over time",
-        f"The slices ({at}) through the place that changed most over all dates, each follow-up laid on the baseline by its "
-        f"registration.{left_out}{mark} Lung window, level −600, width 1500 HU.",
+        f"The slices ({at}) through the place that changed most over all dates, each follow-up laid on the baseline "
+        f"by its registration.{left_out}{mark} Lung window, level −600, width 1500 HU.",
         f"Axial and coronal CT slices at {', '.join(text.title(t) for t in shown)}.{mark} {text.overall(study)}",
         film.height,
         film.draw,
@@ -248,14 +264,15 @@ def _charts(study: StudyResult) -> tuple[Drawing, ...]:
     scores = charts.series_of(study, tuple(text.SCORES))
     if scores:
         values = "; ".join(
-            f"{text.SCORES[name].title} " + ", ".join(text.number(p["value"], 2) for p in s["points"]) for name, s in scores.items()
+            f"{text.SCORES[name].title} " + ", ".join(text.number(p["value"], 2) for p in s["points"])
+            for name, s in scores.items()
         )
         drawings.append(
             Drawing(
                 "trajectory",
                 "Scores over time",
-                "Scores of the whole lung at each date. Tissue recovery says how much of the abnormal lung has cleared; the Jacobian "
-                f"scores say how much of the lung kept its volume.{mark}",
+                "Scores of the whole lung at each date. Tissue recovery says how much of the abnormal lung has "
+                f"cleared; the Jacobian scores say how much of the lung kept its volume.{mark}",
                 f"Chart of the scores over time. {values}.{mark}",
                 charts.TRAJECTORY_HEIGHT,
                 lambda figure, theme: charts.draw_trajectory(figure, study, theme),
@@ -264,17 +281,38 @@ def _charts(study: StudyResult) -> tuple[Drawing, ...]:
     measures = charts.series_of(study, charts.SMALL_MULTIPLES)
     if measures:
         values = "; ".join(
-            f"{text.DENSITY[name].title} " + ", ".join(text.DENSITY[name].show(p["value"], unit=True) for p in s["points"])
+            f"{text.DENSITY[name].title} "
+            + ", ".join(text.DENSITY[name].show(p["value"], unit=True) for p in s["points"])
             for name, s in measures.items()
         )
         drawings.append(
             Drawing(
                 "density",
                 "Density and volume over time",
-                "Measured in each scan's own voxels; bars and shade are 95 % intervals.",
+                f"Measured in each scan's own voxels; bars and shade are 95 % intervals.{mark and ' ✕ hollow:' + mark}",
                 f"Charts over time. {values}.",
                 charts.MEASURES_HEIGHT,
                 lambda figure, theme: charts.draw_measures(figure, study, theme),
+            )
+        )
+    thirds = [r for r in study.regions if r.endswith(("_upper", "_middle", "_lower"))]
+    if any(text.get(t.density, r, "abnormal_percent") is not None for t in study.timepoints for r in thirds):
+        values = "; ".join(
+            f"{text.title(t)}: "
+            + ", ".join(
+                f"{study.regions[r]} {text.percent(text.get(t.density, r, 'abnormal_percent'))}" for r in thirds
+            )
+            for t in charts.some(study.timepoints, charts.MOST_SCHEMES)
+        )
+        drawings.append(
+            Drawing(
+                "regions",
+                "Abnormal lung by region",
+                "Per cent of each third of each lung that is abnormal (−700 to +100 HU without vessels), measured in "
+                "each scan itself; the darker, the more. The patient's right (R) is on the left.",
+                f"Schemes of the lungs with the abnormal share of each third. {values}.",
+                charts.REGIONS_HEIGHT,
+                lambda figure, theme: charts.draw_regions(figure, study, theme),
             )
         )
     if any(text.get(t.density, text.WHOLE, "bands_percent") for t in study.timepoints):
@@ -283,7 +321,8 @@ def _charts(study: StudyResult) -> tuple[Drawing, ...]:
                 "bands",
                 "What the lung is made of",
                 "Share of the whole lung in each band of density, in per cent; shares below 4 % are not labelled.",
-                "Bars of the share of the lung in each density band at each date, with the numbers of the density table.",
+                "Bars of the share of the lung in each density band at each date, with the numbers of the density "
+                "table.",
                 charts.BANDS_HEIGHT,
                 lambda figure, theme: charts.draw_bands(figure, study, theme),
             )

@@ -26,7 +26,7 @@ def draw(drawing: Drawing, theme: style.Theme = style.LIGHT) -> Image.Image:
 
 def save_png(image: Image.Image, path: Path) -> None:
     """Write a figure as PNG with its resolution and nothing else about it."""
-    image.save(path, dpi=(style.DPI, style.DPI))
+    image.save(path, dpi=(style.DPI, style.DPI), compress_level=4)
 
 
 def data_uri(image: Image.Image, photographic: bool) -> str:
@@ -35,7 +35,6 @@ def data_uri(image: Image.Image, photographic: bool) -> str:
     if photographic:
         image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
     else:
-        # Charts have few colours: a palette shrinks them without loss to the eye.
-        image.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+        image.save(out, "PNG", compress_level=6)
     kind = "jpeg" if photographic else "png"
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -8,8 +8,9 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from LungRecoveryLib import RESEARCH_USE_ONLY as NOTICE
+from LungRecoveryLib import RESEARCH_USE_ONLY
 
+NOTICE = RESEARCH_USE_ONLY
 PAGE_WIDTH = 7.1  # inches: the text width of an A4 page, and so the natural width of every figure
 DPI = 200
 
@@ -44,6 +45,7 @@ VOLUME_MAP = LinearSegmentedColormap.from_list(
 DENSITY_MAP = LinearSegmentedColormap.from_list(
     "density", [(0, "#c9ffc4"), (0.25, "#2fb36a"), (0.5, "#101010"), (0.75, "#c25be0"), (1, "#fbd5ff")]
 )
+ABNORMAL_MAP = LinearSegmentedColormap.from_list("abnormal", ["#f7f3ec", "#f0c27a", "#c2701f", "#6b3410"])
 NO_CHANGE = 0.06  # on the scale 0..1: changes below stay uncoloured
 OPAQUE = 0.45  # changes from here on are coloured with the full opacity
 OPACITY = 0.85
@@ -80,7 +82,7 @@ def grey_levels(hu: np.ndarray, level: float = -600.0, width: float = 1500.0) ->
 
 
 def opacity(change: np.ndarray) -> np.ndarray:
-    """How opaque a change in -1..1 is drawn: not at all near zero, so that the CT shows through where nothing changed."""
+    """How opaque a change in -1..1 is drawn: not at all near zero, where the CT shows through."""
     size = np.clip((np.abs(change) - NO_CHANGE) / (OPAQUE - NO_CHANGE), 0, 1)
     return OPACITY * size * size * (3 - 2 * size)
 

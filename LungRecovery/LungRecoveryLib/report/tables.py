@@ -1,15 +1,14 @@
 """The tables of the report, as text ready to be set in HTML or PDF."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from LungRecoveryLib.report import text
+from LungRecoveryLib.report import content, text
 from LungRecoveryLib.report.text import CHANGE, DENSITY, SCORES, UNDEFINED, WHOLE
 from LungRecoveryLib.results import StudyResult, TimePointResult
 
 LEFT, RIGHT = "left", "right"
-MAIN_REGIONS = ("lungs", "right", "left")
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def scores_by_time(study: StudyResult) -> Table:
         Column("Tissue recovery", width=1.1),
         Column("Abnormal lung", "%"),
         Column("Jacobian score"),
-        Column("normalised"),
+        Column("Jacobian score, normalised", width=1.2),
         Column("Class", align=LEFT, width=1.3),
         Column("Registration", align=LEFT, width=1.5),
     )
@@ -79,20 +78,62 @@ def score_explanations(study: StudyResult) -> list[tuple[str, str]]:
     ]
 
 
-def scores_by_region(study: StudyResult, score: str) -> Table:
-    """One score, a row for each region and a column for each follow-up."""
-    measure = SCORES[score]
-    columns = (Column("Region", align=LEFT, width=1.8),) + tuple(_time_column(t) for t in study.followups)
-    rows = []
-    for region, name in study.regions.items():
-        cells = []
-        for t in study.followups:
-            value = measure.show(text.get(t.scores, region, score))
-            symbol = text.CLASS_SYMBOL.get(text.get(t.scores, region, "class") or "", "")
-            cells.append(f"{value} {symbol}".strip() if score == "tissue_recovery" else value)
-        if any(text.get(t.scores, region, score) is not None for t in study.followups):
-            rows.append(Row((name, *cells), level=region_level(region)))
-    return Table(f"{measure.title} by region", columns, tuple(rows))
+def recovery_by_region(study: StudyResult) -> Table:
+    """Tissue recovery with the symbol of the class, a row for each region and a column for each follow-up."""
+
+    def cell(timepoint: TimePointResult, region: str) -> str:
+        symbol = text.CLASS_SYMBOL.get(text.get(timepoint.scores, region, "class") or "", "")
+        return f"{_scores(timepoint, region, ('tissue_recovery',))[0]} {symbol}".strip()
+
+    return _by_region(study, "Tissue recovery by region", cell)
+
+
+def jacobian_by_region(study: StudyResult) -> Table:
+    """The plain and the normalised Jacobian score, a row for each region and a column for each follow-up."""
+
+    def cell(timepoint: TimePointResult, region: str) -> str:
+        return " / ".join(_scores(timepoint, region, ("jacobian", "jacobian_normalized")))
+
+    return _by_region(study, "Jacobian score by region, plain / normalised", cell)
+
+
+def _by_region(study: StudyResult, title: str, cell: Callable[[TimePointResult, str], str]) -> Table:
+    columns = (Column("Region", align=LEFT, width=1.8), *map(_time_column, study.followups))
+    rows = tuple(
+        Row((name, *(cell(t, region) for t in study.followups)), level=region_level(region))
+        for region, name in study.regions.items()
+        if any(region in t.scores for t in study.followups)
+    )
+    return Table(title, columns, rows)
+
+
+def comparisons(study: StudyResult) -> Table:
+    """Follow-ups compared with each other, a row for each pair."""
+    columns = (
+        Column("From", align=LEFT, width=1.4),
+        Column("To", align=LEFT, width=1.4),
+        Column("Days"),
+        Column("Tissue recovery"),
+        Column("Jacobian score"),
+        Column("Jacobian score, normalised", width=1.2),
+        Column("Volume change", "%"),
+        Column("Density change", "mg/ml"),
+    )
+    rows = tuple(
+        Row(
+            (
+                c["earlier"],
+                c["later"],
+                text.number(c["days"]),
+                *(SCORES[s].show(text.get(c["scores"], WHOLE, s)) for s in SCORES),
+                CHANGE["volume_change_percent"].show(text.get(c["jacobian"], WHOLE, "volume_change_percent")),
+                CHANGE["density_change_mean_mg_ml"].show(text.get(c["change"], WHOLE, "density_change_mean_mg_ml")),
+            ),
+            unreliable=not c["reliable"],
+        )
+        for c in study.comparisons
+    )
+    return Table("Follow-ups compared with each other, whole lung", columns, _mark(rows))
 
 
 def regions_of(study: StudyResult, timepoint: TimePointResult) -> Table:
@@ -103,7 +144,7 @@ def regions_of(study: StudyResult, timepoint: TimePointResult) -> Table:
         Column("Tissue recovery"),
         Column("Abnormal lung", "%"),
         Column("Jacobian score"),
-        Column("normalised", width=1.05),
+        Column("Jacobian score, normalised", width=1.2),
         *(Column(CHANGE[m].title, CHANGE[m].unit) for m in present),
         Column("Class", align=LEFT, width=1.25),
     )
@@ -129,8 +170,9 @@ def regions_of(study: StudyResult, timepoint: TimePointResult) -> Table:
 
 def density_over_time(study: StudyResult, region: str = WHOLE) -> Table:
     """The density of one region, a row for each measure and a column for each time point."""
-    columns = (Column(study.regions.get(region, region), align=LEFT, width=2.6),) + tuple(
-        _time_column(t, mark=False) for t in study.timepoints
+    columns = (
+        Column(study.regions.get(region, region), align=LEFT, width=2.6),
+        *(_time_column(t, mark=False) for t in study.timepoints),
     )
     rows = []
     for key, measure in DENSITY.items():
@@ -143,19 +185,25 @@ def density_over_time(study: StudyResult, region: str = WHOLE) -> Table:
             measure = text.Measure(band_title(band), "%", 1, "share of the lung in this density band")
             rows.append(Row((f"{band_title(band)}, %", *(measure.show(v) for v in values)), note=band_range(band)))
     return Table(
-        "Density and volume",
+        "The whole lung in each scan",
         columns,
         tuple(rows),
-        ("Measured in each scan's own voxels, not in the registered images, so a failed registration does not touch it.",),
+        (
+            "Measured in each scan's own voxels, not in the registered images, so a failed registration does not "
+            "touch it.",
+        ),
     )
 
 
 def density_by_region(study: StudyResult, timepoint: TimePointResult) -> Table:
     """The density of every region of one scan."""
     shown = {key: m for key, m in DENSITY.items() if key != "sd_hu"}
-    columns = (Column("Region", align=LEFT, width=1.7),) + tuple(Column(m.title, m.unit) for m in shown.values())
+    columns = (Column("Region", align=LEFT, width=1.7), *(Column(m.title, m.unit) for m in shown.values()))
     rows = tuple(
-        Row((name, *(m.show(text.get(timepoint.density, region, key)) for key, m in shown.items())), region_level(region))
+        Row(
+            (name, *(m.show(text.get(timepoint.density, region, key)) for key, m in shown.items())),
+            region_level(region),
+        )
         for region, name in study.regions.items()
         if region in timepoint.density
     )
@@ -177,17 +225,28 @@ def trajectory_table(study: StudyResult) -> Table | None:
         rows.append(
             Row(
                 (measure.title + unit, _MODELS.get(series.get("model"), UNDEFINED), text.trend(series, axis), reached),
-                unreliable=not all(p["reliable"] for p in series["points"]),
-                note=series.get("note") or "",
+                note=_left_out(study, series),
             )
         )
     columns = (
-        Column("Whole lung", align=LEFT, width=1.5),
-        Column("Model", align=LEFT, width=1.1),
-        Column("Change or trend", align=LEFT, width=2.4),
-        Column("Reaches 0.85", align=LEFT, width=1.6),
+        Column("Whole lung", align=LEFT, width=0.8),
+        Column("Model", align=LEFT, width=0.8),
+        Column("Change or trend", f"with {_interval(chosen)} interval", align=LEFT, width=2.4),
+        Column("Reaches 0.85", "with interval" if axis == "days" else "", align=LEFT, width=1.6),
     )
-    return Table("Course over time", columns, _mark(tuple(rows)), tuple(study.trajectory.get("notes") or ()))
+    return Table("Course over time", columns, tuple(rows), tuple(study.trajectory.get("notes") or ()))
+
+
+def _left_out(study: StudyResult, series: Mapping[str, Any]) -> str:
+    """Which time points do not count in a series because their registration failed."""
+    by_day = study.trajectory.get("axis") == "days"
+    bad = {p["x"] for p in series["points"] if not p["reliable"]}
+    names = [text.title(t) for t in study.timepoints if (t.days if by_day else t.visit) in bad]
+    return f"without {', '.join(names)} ({text.UNRELIABLE})" if names else ""
+
+
+def _interval(series: list[Mapping[str, Any]]) -> str:
+    return text.percent(100 * next((s["interval"] for s in series if s.get("interval")), 0.95))
 
 
 _MODELS = {
@@ -195,6 +254,18 @@ _MODELS = {
     "linear": "linear trend",
     "exponential": "exponential approach",
 }
+
+
+def sources(study: StudyResult) -> Table:
+    """Where each scan came from, a row for each property that any of them has."""
+    found = [dict(content.source_lines(t)) for t in study.timepoints]
+    names = list(dict.fromkeys(name for lines in found for name in lines))
+    columns = (
+        Column("Scan", align=LEFT, width=1.3),
+        *(replace(_time_column(t, mark=False), align=LEFT) for t in study.timepoints),
+    )
+    rows = tuple(Row((name, *(lines.get(name, UNDEFINED) for lines in found))) for name in names)
+    return Table("The scans", columns, rows)
 
 
 def quality_table(study: StudyResult) -> Table:
@@ -239,7 +310,8 @@ _QUALITY = {
     "lung_hd95_mm": ("Distance of the lungs' surfaces (HD95)", "mm", 1, lambda t: ""),
     "inverse_mean_mm": ("Inverse consistency, mean", "mm", 2, lambda t: ""),
     "inverse_p95_mm": (
-        "Inverse consistency, 95th percentile", "mm", 2, lambda t: _limits(t, ("review above ", "review_inverse_p95_mm")),
+        "Inverse consistency, 95th percentile", "mm", 2,
+        lambda t: _limits(t, ("review above ", "review_inverse_p95_mm")),
     ),
     "similarity_before": ("Similarity before (LNCC)", "", 2, lambda t: ""),
     "similarity_after": (
@@ -293,7 +365,8 @@ def _table(timepoint: TimePointResult, measure: str) -> Mapping[str, Mapping[str
 def _mark(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     """Say in the first cell of every unreliable row that it is one."""
     return tuple(
-        Row((f"{r.cells[0]} {text.UNRELIABLE}", *r.cells[1:]), r.level, r.note, True) if r.unreliable else r for r in rows
+        Row((f"{r.cells[0]} {text.UNRELIABLE}", *r.cells[1:]), r.level, r.note, True) if r.unreliable else r
+        for r in rows
     )
 
 

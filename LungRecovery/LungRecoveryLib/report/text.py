@@ -26,20 +26,19 @@ VERDICT = {
 
 @dataclass(frozen=True)
 class Measure:
-    """How a measure of `study.json` is called, in which unit and to how many decimals it is shown, and what it means."""
+    """How a measure of `study.json` is called, its unit, to how many decimals it is shown, and what it means."""
 
     title: str
     unit: str
     decimals: int
     meaning: str
-    factor: float = 1.0
     signed: bool = False
 
     def show(self, value: float | None, unit: bool = False) -> str:
         """The value as text, with the unit on request; a dash where it is undefined."""
         if value is None:
             return UNDEFINED
-        text = number(value * self.factor, self.decimals, self.signed)
+        text = number(value, self.decimals, self.signed)
         return f"{text}{_THIN}{self.unit}" if unit and self.unit else text
 
 
@@ -48,22 +47,23 @@ SCORES = {
         "Tissue recovery",
         "",
         2,
-        "the share of the lung that was abnormal at baseline and has cleared since: 1 = all of it, 0 = none, below 0 = more "
-        "lung is abnormal than at baseline; not defined where less than 1 % of the lung was abnormal at baseline",
+        "the share of the lung that was abnormal at baseline and has cleared since: 1 = all of it, 0 = none, below 0 "
+        "= more lung is abnormal than at baseline; not defined where less than 1 % of the lung was abnormal at "
+        "baseline",
     ),
     "jacobian": Measure(
         "Jacobian score",
         "",
         2,
-        "the share of the lung whose local volume stayed within 0.8 to 1.2 times that at baseline. It measures unchanged volume, "
-        "not health: an unchanged sick lung scores 1, and a deeper breath lowers it",
+        "the share of the lung whose local volume stayed within 0.8 to 1.2 times that at baseline. It measures "
+        "unchanged volume, not health: an unchanged sick lung scores 1, and a deeper breath lowers it",
     ),
     "jacobian_normalized": Measure(
         "Jacobian score, normalised",
         "",
         2,
-        "the same after the change in volume of the whole lung (breath or recovery) has been divided out, so that only uneven change "
-        "lowers it",
+        "the same after the change in volume of the whole lung (breath or recovery) has been divided out, so that "
+        "only uneven change lowers it",
     ),
 }
 
@@ -81,11 +81,10 @@ DENSITY = {
 }
 
 CHANGE = {
-    "volume_change_percent": Measure("Volume change", "%", 0, "from the mean Jacobian", signed=True),
+    "volume_change_percent": Measure("Volume change", "%", 0, "the mean Jacobian less 1", signed=True),
     "density_change_mean_mg_ml": Measure(
         "Density change", "mg/ml", 0, "mean gain (+) or loss (−) of tissue per millilitre of baseline lung", signed=True
     ),
-    "adi_mean": Measure("ADI", "", 2, "anisotropic deformation index: 0 = stretched alike in all directions"),
 }
 
 
@@ -117,7 +116,7 @@ def days(value: float | None) -> str:
 
 def class_words(name: str | None) -> str:
     """A class with its symbol, for a table."""
-    return UNDEFINED if name is None else f"{CLASS_SYMBOL.get(name, '')} {name}".strip()
+    return UNDEFINED if name is None else f"{CLASS_SYMBOL.get(name, '')}\u00a0{name}".strip("\u00a0")
 
 
 def get(table: Mapping[str, Mapping[str, Any]] | None, region: str, measure: str) -> Any:
@@ -127,7 +126,7 @@ def get(table: Mapping[str, Mapping[str, Any]] | None, region: str, measure: str
 
 def title(timepoint: TimePointResult) -> str:
     """A time point's label, with its day where the label does not say it."""
-    if timepoint.days is None or number(timepoint.days) in timepoint.label.split():
+    if not timepoint.days or number(timepoint.days) in timepoint.label.split():
         return timepoint.label
     return f"{timepoint.label} ({days(timepoint.days)})"
 
@@ -135,14 +134,14 @@ def title(timepoint: TimePointResult) -> str:
 def overall(study: StudyResult) -> str:
     """The answer of the whole study in one sentence: the state at the last follow-up."""
     if not study.followups:
-        return f"{title(study.baseline)}: baseline only, {baseline_clause(study.baseline)}."
+        return f"{title(study.baseline)}: {baseline_clause(study.baseline)}; there is no follow-up to compare with."
     return summary(study, study.followups[-1])
 
 
 def summary(study: StudyResult, timepoint: TimePointResult) -> str:
     """What a time point shows, in one sentence."""
     if timepoint.baseline:
-        return f"{title(timepoint)}: baseline, {baseline_clause(timepoint)}."
+        return f"{title(timepoint)}: {baseline_clause(timepoint)}."
     scores = timepoint.scores[WHOLE]
     clause = recovery_clause(study, timepoint)
     name = scores["class"]
@@ -150,8 +149,8 @@ def summary(study: StudyResult, timepoint: TimePointResult) -> str:
     if timepoint.reliable:
         return f"{title(timepoint)}: {words}; {clause}."
     return (
-        f"{title(timepoint)}: {UNRELIABLE}, because the registration failed its quality check "
-        f"({'; '.join(quality_reasons(timepoint)) or 'no reason given'}). Not to be relied on: {words}; {clause}."
+        f"{title(timepoint)}: {UNRELIABLE}, the registration failed its quality check: "
+        f"{'; '.join(quality_reasons(timepoint)) or 'no reason given'}. Not to be relied on: {words}; {clause}."
     )
 
 
@@ -177,7 +176,9 @@ def recovery_clause(study: StudyResult, timepoint: TimePointResult) -> str:
         kept = f"{percent(None if jacobian is None else 100 * jacobian)} of the lung has kept its volume"
         if before is None or after is None:
             return kept
-        return f"{kept}, and too little of it was abnormal at baseline ({percent(before, 1)}) to speak of tissue recovery"
+        return (
+            f"{kept}, and too little of it was abnormal at baseline ({percent(before, 1)}) to speak of tissue recovery"
+        )
     course = ""
     if before is not None and after is not None:
         course = f" ({percent(before, 1)} of the lung then, {percent(after, 1)} now)"
@@ -197,11 +198,19 @@ def region_sentence(study: StudyResult, timepoint: TimePointResult) -> str | Non
     if len(known) < 2:
         return None
     best, worst = max(known, key=known.get), min(known, key=known.get)
+    if known[best] - known[worst] < 0.05:
+        return None
     names = {r: in_sentence(study.regions.get(r, r)) for r in (best, worst)}
     return (
         f"Tissue recovery is highest in the {names[best]} ({number(known[best], 2)}) "
         f"and lowest in the {names[worst]} ({number(known[worst], 2)})."
     )
+
+
+def account(study: StudyResult, timepoint: TimePointResult) -> list[str]:
+    """What a follow-up shows, where, and how far its registration can be trusted: one to three sentences."""
+    sentences = (summary(study, timepoint), region_sentence(study, timepoint), verdict_sentence(timepoint))
+    return [sentence for sentence in sentences if sentence]
 
 
 def in_sentence(name: str) -> str:
@@ -219,7 +228,7 @@ def verdict(timepoint: TimePointResult) -> str:
     if timepoint.quality is None:
         return UNDEFINED
     symbol, words = VERDICT[timepoint.quality["verdict"]]
-    return f"{symbol} {words}"
+    return f"{symbol}\u00a0{words}"
 
 
 def verdict_sentence(timepoint: TimePointResult) -> str:
@@ -238,20 +247,31 @@ def trend(series: Mapping[str, Any], axis: str) -> str:
     """How a series goes over the dates, with its interval."""
     per = "per 30 days" if axis == "days" else "per visit"
     factor = 30.0 if axis == "days" else 1.0
-    share = f"{number(100 * (series.get('interval') or 0.95))}{_THIN}% interval"
     measure = measure_of(series)
-    for key, scale, suffix in (("slope", factor, f" {per}"), ("change", 1.0, "")):
-        value = series.get(key)
-        if not isinstance(value, Mapping) or value.get("value") is None:
-            continue
-        shown, low, high = (
-            None if value.get(k) is None else number(value[k] * scale * measure.factor, measure.decimals, True)
-            for k in ("value", "low", "high")
-        )
-        unit = _THIN + measure.unit if measure.unit else ""
-        interval = f" ({share} {low} to {high})" if low is not None and high is not None else ""
-        return f"{shown}{unit}{suffix}{interval}"
+    unit = _THIN + measure.unit if measure.unit else ""
+    if series.get("exponential"):
+        parts = series["exponential"]
+        end = estimate(parts["end"], measure.decimals, unit)
+        constant = estimate(parts["time_constant"], 0, _THIN + ("days" if axis == "days" else "visits"))
+        return f"approaches {end}, time constant {constant}"
+    if series.get("slope"):
+        return estimate(series["slope"], measure.decimals, f"{unit} {per}", factor, signed=True)
+    if series.get("change"):
+        return estimate(series["change"], measure.decimals, unit, signed=True)
     return UNDEFINED
+
+
+def estimate(
+    value: Mapping[str, float | None], decimals: int, unit: str = "", factor: float = 1.0, signed: bool = False
+) -> str:
+    """An estimate {value, low, high} with its unit and its interval."""
+    shown, low, high = (
+        None if value.get(key) is None else number(value[key] * factor, decimals, signed)
+        for key in ("value", "low", "high")
+    )
+    if shown is None:
+        return UNDEFINED
+    return f"{shown}{unit}" + (f" ({low} to {high})" if low is not None and high is not None else "")
 
 
 def day_reached(series: Mapping[str, Any]) -> str:
@@ -260,10 +280,8 @@ def day_reached(series: Mapping[str, Any]) -> str:
     if not day or day.get("estimate") is None:
         return series.get("day_reaches_0_85_reason") or UNDEFINED
     low, high = day.get("low"), day.get("high")
-    if low is None and high is None:
-        return days(day["estimate"])
-    ends = f"{number(low)} to {number(high)}" if None not in (low, high) else f"from {number(low)}" if high is None else f"to {number(high)}"
-    return f"{days(day['estimate'])} ({ends})"
+    end = "later than can be told" if high is None else number(high)
+    return f"{days(day['estimate'])} ({UNDEFINED if low is None else number(low)} to {end})"
 
 
 def measure_of(series: Mapping[str, Any]) -> Measure:
@@ -272,4 +290,5 @@ def measure_of(series: Mapping[str, Any]) -> Measure:
     known = SCORES.get(name) or DENSITY.get(name)
     if known:
         return known
-    return Measure(name.replace("_", " "), series.get("unit") or "", 2, "")
+    unit = series.get("unit") or ""
+    return Measure(series.get("title") or name.replace("_", " "), unit, 1 if unit == "%" else 2, "")

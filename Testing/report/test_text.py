@@ -1,0 +1,192 @@
+"""The sentences say what study.json says, also in the odd cases."""
+
+import copy
+
+import pytest
+from LungRecoveryLib.report import content, tables, text
+from LungRecoveryLib.results import StudyResult
+
+
+@pytest.fixture(scope="module")
+def study(study_maker, grid_maker, tmp_path_factory) -> StudyResult:
+    return study_maker(tmp_path_factory.mktemp("words"), grid=grid_maker(spacing=(20.0, 20.0, 20.0)))
+
+
+@pytest.fixture
+def changed(study) -> StudyResult:
+    """A copy to change."""
+    return copy.deepcopy(study)
+
+
+def plain(words: str) -> str:
+    return words.replace("\u202f", " ").replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "signed", "expected"),
+    [
+        (4870.4, 0, False, "4 870"),
+        (-812.0, 0, False, "−812"),
+        (-0.4, 0, True, "0"),
+        (0.0, 1, True, "0.0"),
+        (3.14159, 2, True, "+3.14"),
+        (None, 2, False, "–"),
+        (1234567.0, 0, False, "1 234 567"),
+    ],
+)
+def test_numbers(value, decimals, signed, expected):
+    assert plain(text.number(value, decimals, signed)) == expected
+
+
+def test_durations_and_percentages():
+    assert [plain(text.seconds(s)) for s in (0.31, 42.4, 300.0)] == ["0.3 s", "42 s", "5.0 min"]
+    assert plain(text.percent(21.34, 1)) == "21.3 %"
+
+
+def test_the_overall_answer_is_that_of_the_last_date(study):
+    assert plain(text.overall(study)) == (
+        "Day 180: partial recovery; 62 % of the lung that was abnormal at baseline has cleared "
+        "(21.3 % of the lung then, 8.0 % now)."
+    )
+
+
+def test_a_worsening_lung_is_said_to_have_worsened(changed):
+    last = changed.timepoints[-1]
+    last.scores["lungs"] |= {"tissue_recovery": -0.41, "class": "persistent"}
+    last.density["lungs"]["abnormal_percent"] = 30.0
+    sentence = plain(text.overall(changed))
+    assert "persistent abnormality; the abnormal lung has grown by 41 % since the baseline" in sentence
+    assert "cleared" not in sentence
+
+
+def test_an_unchanged_lung_is_said_to_be_unchanged(changed):
+    changed.timepoints[-1].scores["lungs"] |= {"tissue_recovery": -0.001, "class": "persistent"}
+    assert "the abnormal lung is as large as at baseline" in text.overall(changed)
+
+
+def test_without_abnormal_lung_at_baseline_the_volume_speaks(changed):
+    changed.baseline.density["lungs"]["abnormal_percent"] = 0.4
+    changed.timepoints[-1].scores["lungs"] |= {"tissue_recovery": None, "jacobian": 0.93, "class": "complete"}
+    sentence = plain(text.overall(changed))
+    assert "complete recovery; 93 % of the lung has kept its volume" in sentence
+    assert "too little of it was abnormal at baseline (0.4 %)" in sentence
+
+
+def test_a_failed_registration_comes_before_its_result(changed):
+    last = changed.timepoints[-1]
+    last.reliable = False
+    last.quality |= {"verdict": "fail", "reasons": ["0.412 % of the lung voxels are folded."]}
+    sentence = text.overall(changed)
+    assert sentence.startswith("Day 180: ⚠ unreliable, the registration failed its quality check: 0.412 % of")
+    assert sentence.index("Not to be relied on") < sentence.index("partial recovery")
+    assert "✕" in text.verdict_sentence(last)
+    assert "marked unreliable" in text.verdict_sentence(last)
+
+
+def test_a_baseline_alone_has_an_answer(changed):
+    changed.timepoints = changed.timepoints[:1]
+    assert "there is no follow-up" in text.overall(changed)
+    assert dict(content.facts(changed))["Scans"] == "baseline only"
+
+
+def test_the_regions_that_differ_are_named(changed):
+    last = changed.timepoints[-1]
+    assert text.region_sentence(changed, last) is None  # all alike
+    last.scores["left_upper"]["tissue_recovery"] = 0.95
+    last.scores["right_lower"]["tissue_recovery"] = 0.21
+    assert text.region_sentence(changed, last) == (
+        "Tissue recovery is highest in the left upper third (0.95) and lowest in the right lower third (0.21)."
+    )
+
+
+def test_days_are_added_to_labels_that_do_not_say_them(study):
+    point = copy.deepcopy(study.timepoints[2])
+    assert text.title(point) == "Day 90"
+    point.label = "Second visit"
+    assert plain(text.title(point)) == "Second visit (day 90)"
+    point.days = None
+    assert text.title(point) == "Second visit"
+
+
+def test_trends_with_intervals():
+    series = {"name": "tissue_recovery", "unit": "", "slope": {"value": 0.004, "low": 0.003, "high": 0.005}}
+    assert text.trend(series, "days") == "+0.12 per 30 days (+0.09 to +0.15)"
+    assert text.trend(series, "visit") == "0.00 per visit (0.00 to +0.01)"
+    change = {"name": "volume_ml", "unit": "ml", "change": {"value": -120.0, "low": -200.0, "high": -40.0}}
+    assert plain(text.trend(change, "days")) == "−120 ml (−200 to −40)"
+    parts = {"start": None, "end": {"value": 0.91, "low": 0.85, "high": 0.97}}
+    parts["time_constant"] = {"value": 64.2, "low": 40.0, "high": 90.0}
+    assert plain(text.trend({"name": "jacobian", "exponential": parts}, "days")) == (
+        "approaches 0.91 (0.85 to 0.97), time constant 64 days (40 to 90)"
+    )
+    assert text.trend({"name": "jacobian", "slope": None, "change": None}, "days") == "–"
+
+
+def test_the_day_of_recovery_with_an_open_end():
+    day = {"day_reaches_0_85": {"estimate": 251.0, "low": 214.0, "high": None}}
+    assert plain(text.day_reached(day)) == "day 251 (214 to later than can be told)"
+    never = {"day_reaches_0_85": None, "day_reaches_0_85_reason": "It does not reach 0.85."}
+    assert text.day_reached(never) == "It does not reach 0.85."
+
+
+def test_thresholds_in_words_are_those_of_the_study(changed):
+    changed.settings["score_thresholds"] |= {"complete": 0.9, "minimum_abnormal_percent": 2.5}
+    words = " ".join(content.how_to_read(changed))
+    assert "complete from 0.90" in words
+    assert "at least 2.5" in words
+
+
+def test_warnings_come_once_with_whom_they_concern(changed):
+    changed.warnings = ["The kernels differ."]
+    changed.timepoints[1].warnings = ["The kernels differ.", "Thick slices."]
+    assert content.warnings(changed) == [("Day 30", "The kernels differ."), ("Day 30", "Thick slices.")]
+
+
+def test_nothing_of_the_source_is_shown_but_what_is_allowed(changed):
+    changed.baseline.source |= {"path": "/home/doe/scan.dcm", "study_date": "20200401"}
+    shown = " ".join(f"{a} {b}" for a, b in content.source_lines(changed.baseline))
+    assert "B30f" in shown
+    for secret in ("DOE", "/home", "20200401"):
+        assert secret not in shown
+
+
+def test_an_unreliable_date_is_marked_in_every_table_that_rests_on_its_registration(changed):
+    changed.timepoints[2].reliable = False
+    for series in changed.trajectory["series"].values():
+        if series["name"] in text.SCORES:
+            series["points"][2]["reliable"] = False
+    assert tables.scores_by_time(changed).rows[2].cells[0] == "Day 90 ⚠ unreliable"
+    assert [text.UNRELIABLE in row.cells[0] for row in tables.scores_by_time(changed).rows] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    for table in (
+        tables.recovery_by_region(changed),
+        tables.jacobian_by_region(changed),
+        tables.quality_table(changed),
+    ):
+        assert [text.UNRELIABLE in c.title for c in table.columns[1:4]] == [False, True, False]
+    assert all(text.UNRELIABLE in row.cells[0] for row in tables.regions_of(changed, changed.timepoints[2]).rows)
+    notes = {row.cells[0]: row.note for row in tables.trajectory_table(changed).rows}
+    assert notes["Tissue recovery"] == "without Day 90 (⚠ unreliable)"
+    assert notes["Volume, ml"] == ""
+
+
+def test_follow_ups_compared_with_each_other(changed):
+    changed.comparisons = [
+        {"earlier": "Day 30", "later": "Day 180", "days": 150.0, "reliable": False,
+         "jacobian": {"lungs": {"volume_change_percent": 3.2}}, "change": {"lungs": {"density_change_mean_mg_ml": -12.0}},
+         "scores": {"lungs": {"tissue_recovery": 0.54, "jacobian": 0.9, "jacobian_normalized": None}}}
+    ]  # fmt: skip
+    row = tables.comparisons(changed).rows[0]
+    assert row.cells == ("Day 30 ⚠ unreliable", "Day 180", "150", "0.54", "0.90", "–", "+3", "−12")
+
+
+def test_density_table_holds_the_values_of_the_study(study):
+    rows = {row.cells[0]: row.cells[1:] for row in tables.density_over_time(study).rows}
+    assert [plain(c) for c in rows["Volume, ml"]] == ["4 870"] * 4
+    assert rows["Abnormal lung, %"] == tuple(f"{t.density['lungs']['abnormal_percent']:.1f}" for t in study.timepoints)
+    assert rows["Poorly aerated, %"][0] == f"{study.baseline.density['lungs']['bands_percent']['poorly_aerated']:.1f}"
+    assert len(rows) == 12
