@@ -17,6 +17,7 @@ ABNORMAL_HIGH = 100.0
 
 _WORKING_MM = 1.5  # finer scans are averaged to this: their noise is larger and lesions are not smaller
 _BLOOD_HU = 40.0
+_BRIGHTEST_HU = 200  # contrast medium and calcification, cut so that they do not shine into the lung around
 _DENSE_HU = -300.0
 _CORE_HU = -450.0  # brighter than ground glass; the blurred core of a vessel from about 2 mm on
 _CORE_SMOOTHING_MM = 0.5
@@ -34,26 +35,29 @@ def abnormal_mask(
     to an SD of 60 HU at 1.5 mm; lesions thinner than about 4 mm or smaller than 0.15 ml are not seen.
     """
     result = np.zeros(ct.GetSize()[::-1], bool)
-    lung = as_mask(lungs)
-    if not lung.any():
+    whole = as_mask(lungs)
+    if not whole.any():
         return result
-    lung_image = to_image(lung, ct)
-    box = crop_to_mask(lung_image, 2.0 * _WORKING_MM)
+    # Only the lungs' box is looked at, to save memory: a native scan has 150 million voxels.
+    box = crop_to_mask(to_image(whole, ct), 2.0 * _WORKING_MM)
     window = _window(grid_of(ct), box)
-    tubes = np.zeros_like(lung) if vessels is None else as_mask(vessels) & lung
+    native = np.clip(sitk.GetArrayViewFromImage(ct)[window], AIR_HU, _BRIGHTEST_HU).astype(np.int16)
+    lung = whole[window]
+    tubes = np.zeros_like(lung) if vessels is None else as_mask(vessels)[window] & lung
+
     spacing = tuple(s if s > 0.8 * _WORKING_MM else _WORKING_MM for s in box.spacing)
     grid = box if spacing == box.spacing else with_spacing(box, spacing)
-    hu = np.clip(to_array(resample(ct, grid), np.float32), AIR_HU, 200.0)
-    inside = as_mask(resample_mask(lung_image, grid))
+    hu = to_array(resample(to_image(native, box), grid), np.float32)
+    inside = as_mask(resample_mask(to_image(lung, box), grid))
     # Averaging blurs the vessels into their neighbours: whatever they touch is not pure parenchyma.
-    vascular = to_array(resample(to_image(tubes.astype(np.float32), ct), grid, outside=0.0)) > 0.02
+    vascular = to_array(resample(to_image(tubes.astype(np.float32), box), grid, outside=0.0)) > 0.02
     parenchyma = _parenchyma_density(hu, inside, _around_cores(hu, vascular, grid), grid)
     found = inside & (parenchyma >= ABNORMAL_LOW) & (parenchyma <= ABNORMAL_HIGH)
     found = _without_specks(_without_thin_parts(found), grid)
-    native = as_mask(resample_mask(to_image(found, grid), box))
-    around = to_array(resample(to_image(parenchyma, grid), box), np.float32)
-    lumen = tubes[window] & (sitk.GetArrayViewFromImage(ct)[window] > _half_blood(around))
-    result[window] = native & lung[window] & ~lumen
+
+    found = as_mask(resample_mask(to_image(found, grid), box)) & lung
+    lumen = tubes & (native > _half_blood(to_array(resample(to_image(parenchyma, grid), box))))
+    result[window] = found & ~lumen
     return result
 
 
