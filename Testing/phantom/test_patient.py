@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.errors import BadInput, Cancelled
 from LungRecoveryLib.grids import grid_of, same_grid, sample, to_array
 from LungRecoveryLib.phantom import KINDS, make_pair, make_patient
 from scipy.ndimage import binary_erosion, distance_transform_edt
@@ -218,6 +218,19 @@ def test_bad_requests():
         make_patient("happy")
     with pytest.raises(BadInput, match="rise"):
         make_patient(days=(0, 0))
+    with pytest.raises(BadInput, match="2 to 35 mm"):
+        make_pair(0, 80.0)
+
+
+def test_cancelling_stops_the_work():
+    """A progress function that raises ends the making at once."""
+
+    def cancel(stage, fraction, message=""):
+        if fraction > 0.3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        make_patient("still", 0, (40, 30, 40), (7.0,) * 3, (0, 9), progress=cancel)
 
 
 def test_progress_is_reported():

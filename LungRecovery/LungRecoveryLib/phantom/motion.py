@@ -172,7 +172,7 @@ class Motion:
             weight = np.where(inside, amplitude / (weight * weight), 0.0)
             t = (z - bump_z) / height
             root = np.sqrt(1.0 + t * t)
-            lift = lift + weight * (t / root)
+            lift = lift + weight * (t / root - 1.0)
             slope = slope + weight / (height * root**3)
         return lift, slope
 
@@ -231,22 +231,23 @@ def random_motion(
     table_degrees: float = 1.0,
     heterogeneity: float = 1.0,
     bottom: float = -72.0,
+    posture_mm: float = 1.0,
 ) -> Motion:
     """A plausible motion: the diaphragm rises by `depth` mm, the table differs by about `table_mm` and `table_degrees`.
 
-    `heterogeneity` scales how unevenly the lung's parts expand.
+    `heterogeneity` scales how unevenly the lung's parts expand, `posture_mm` how much the patient lies differently.
     """
     relative = depth / 50.0
     pattern = tuple((rng.uniform(-1, 1, 3) * (0.10, 0.06, 0.05)).tolist())
     bumps = []
     for _ in range(6):
         place = (rng.uniform(-0.75, 0.75), rng.uniform(-0.6, 0.6), rng.uniform(-70, 90))
-        amplitude = heterogeneity * rng.uniform(-1, 1) * (0.6 + 2.4 * abs(relative))
+        amplitude = heterogeneity * rng.uniform(-1, 1) * (0.5 + 1.8 * abs(relative))
         bumps.append((*place, rng.uniform(0.25, 0.45), rng.uniform(25, 40), amplitude))
     posture = []
     for axis, first, second in ((0, 1, 2), (1, 0, 2), (2, 0, 1), (0, 2, 1), (1, 2, 0)):
         waves = 2 * np.pi / rng.uniform(140, 320, 2) * rng.choice((-1, 1), 2)
-        posture.append((axis, first, second, *waves.tolist(), rng.uniform(0, 6.3), rng.uniform(0.2, 1.2)))
+        posture.append((axis, first, second, *waves.tolist(), rng.uniform(0, 6.3), posture_mm * rng.uniform(0.3, 2.0)))
     return Motion(
         thorax=thorax,
         depth=depth,

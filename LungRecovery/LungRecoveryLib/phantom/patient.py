@@ -1,6 +1,7 @@
 """Synthetic patients: dated chest CTs with known motion, lesions and recovery."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -44,10 +45,24 @@ class Visit:
     vessels: sitk.Image
     lesions: sitk.Image
     abnormal: sitk.Image
-    displacement: sitk.Image
-    jacobian: sitk.Image
     landmarks: np.ndarray
     motion: Motion = field(repr=False)
+    baseline_grid: Grid = field(repr=False)
+
+    @cached_property
+    def displacement(self) -> sitk.Image:
+        """The true displacement; computed when first asked for, like the Jacobian."""
+        return self._maps[0]
+
+    @cached_property
+    def jacobian(self) -> sitk.Image:
+        """The true Jacobian determinant of the displacement."""
+        return self._maps[1]
+
+    @cached_property
+    def _maps(self) -> tuple[sitk.Image, sitk.Image]:
+        displacement, jacobian = true_displacement(self.motion, self.baseline_grid)
+        return to_image(displacement, self.baseline_grid), to_image(jacobian, self.baseline_grid)
 
 
 @dataclass
@@ -75,6 +90,7 @@ def make_patient(
     direction: tuple[float, ...] = IDENTITY,
     centre: tuple[float, float, float] = (0.0, 0.0, 0.0),
     scanner: Scanner = SOFT,
+    table_mm: float = 6.0,
 ) -> Patient:
     """Make a patient with one scan per entry of `days`, the first of which is the baseline.
 
@@ -82,6 +98,7 @@ def make_patient(
     ``breath`` (healthy, another breath only) and ``still`` (lesions clear without any motion). `size` (x, y, z) in
     voxels, `spacing` in mm and `direction` (nine cosines, row by row) describe the grid of all visits, `centre` is
     the LPS point of its middle, where the middle of the chest lies. A grid smaller than a chest shows a part of it.
+    `table_mm` is the SD of the table's shift between scans, `scanner` the protocol (SOFT or SHARP, or one's own).
     The same arguments give the same voxels. Raises BadInput for an unknown kind or days that do not rise.
     """
     if kind not in KINDS:
@@ -93,7 +110,7 @@ def make_patient(
     build = Build.random(rng)
     motions = [Motion(thorax=build.thorax)]
     for number in range(1, len(days)):
-        motions.append(_visit_motion(rng, kind, build, number, len(days)))
+        motions.append(_visit_motion(rng, kind, build, number, len(days), table_mm))
     return _assemble(kind, seed, grid, build, motions, days, rng, scanner, progress)
 
 
@@ -106,46 +123,53 @@ def make_pair(
     centre: tuple[float, float, float] = (0.0, 0.0, 0.0),
     scanner: Scanner = SOFT,
     progress: Progress = no_progress,
+    table_mm: float | None = None,
 ) -> Patient:
     """Two scans in very different breaths (kind ``breath``): the landmarks move by `mean_motion_mm` on average.
 
-    Either scan can be the one in inspiration. The other arguments are those of :func:`make_patient`.
+    Either scan can be the one in inspiration. `table_mm` is a quarter of the mean motion, at most 4, unless given. The
+    other arguments are those of :func:`make_patient`. Raises BadInput for a mean motion outside 2 to 35 mm.
     """
+    if not 2.0 <= mean_motion_mm <= 35.0:
+        raise BadInput(f"a mean motion of {mean_motion_mm:g} mm cannot be made: choose 2 to 35 mm")
     rng = np.random.default_rng([seed, 1000 + round(mean_motion_mm * 100)])
     grid = make_grid(size, spacing, direction, centre)
     expiration = rng.random() < 0.6
     deep = 2.1 * mean_motion_mm
     build = Build.random(rng, expired=0.0 if expiration else 0.75 * deep)
-    table = min(4.0, 0.25 * mean_motion_mm)
+    if table_mm is None:
+        table_mm = min(4.0, 0.25 * mean_motion_mm)
     motion = random_motion(
         rng,
         build.thorax,
         depth=deep if expiration else -deep,
-        table_mm=table,
+        table_mm=table_mm,
         table_degrees=1.2,
+        posture_mm=min(1.0, mean_motion_mm / 11.0),
         bottom=build.dome[0] - 20.0,
     )
     motions = [Motion(thorax=build.thorax), motion]
     return _assemble("breath", seed, grid, build, motions, (0, 30), rng, scanner, progress, mean_motion_mm)
 
 
-def _visit_motion(rng: np.random.Generator, kind: str, build: Build, number: int, count: int) -> Motion:
+def _visit_motion(
+    rng: np.random.Generator, kind: str, build: Build, number: int, count: int, table_mm: float
+) -> Motion:
     if kind == "still":
         return Motion(thorax=build.thorax)
+    share = number / max(count - 1, 1)
     depth = rng.uniform(-3.5, 3.5)
     if kind == "recovering":
-        depth = -9.0 * number / max(count - 1, 1) + rng.uniform(-2, 2)
+        depth = -6.0 * share + rng.uniform(-2, 2)
     if kind == "worsening":
-        depth = 7.0 * number / max(count - 1, 1) + rng.uniform(-2, 2)
+        depth = 7.0 * share + rng.uniform(-2, 2)
     if kind == "breath":
         depth = rng.uniform(5.0, 12.0) * rng.choice((-1, 1))
-    motion = random_motion(rng, build.thorax, depth, table_mm=6.0, table_degrees=1.0, bottom=build.dome[0] - 20.0)
+    motion = random_motion(rng, build.thorax, depth, table_mm, table_degrees=1.0, bottom=build.dome[0] - 20.0)
     if kind == "recovering":
-        # The bases, where the lesions were, open again more than the rest.
-        gain = 5.0 * number / max(count - 1, 1)
-        motion = replace(
-            motion, bumps=(*motion.bumps, (-0.55, 0.4, -15.0, 0.5, 32.0, -gain), (0.55, 0.4, -15.0, 0.5, 32.0, gain))
-        )
+        # The bases, where most of the lesions were, open again more than the rest.
+        opening = [(side * 0.55, 0.40, -15.0, 0.55, 32.0, 6.0 * share) for side in (-1, 1)]
+        motion = replace(motion, bumps=(*motion.bumps, *opening))
     return motion
 
 
@@ -162,9 +186,13 @@ def _assemble(kind, seed, grid, build, motions, days, rng, scanner, progress, me
     seeds = rng.integers(0, 2**63, len(motions))
     visits = []
     for number, (motion, stage) in enumerate(zip(motions, stages, strict=True)):
-        report = part(progress, 0.2 + 0.8 * number / len(motions), 0.2 + 0.8 * (number + 1) / len(motions))
-        report(f"day {days[number]:g}", 0.0)
-        rendered = render(material, motion, stage, grid, scanner, np.random.default_rng(seeds[number]))
+        report = part(
+            progress,
+            0.2 + 0.8 * number / len(motions),
+            0.2 + 0.8 * (number + 1) / len(motions),
+            f"day {days[number]:g}: ",
+        )
+        rendered = render(material, motion, stage, grid, scanner, np.random.default_rng(seeds[number]), report)
         visits.append(_visit(days[number], rendered, motion, grid, tubes.landmarks))
     keep = np.all([grid.contains(v.landmarks) for v in visits], axis=0)
     for visit in visits:
@@ -187,16 +215,13 @@ def scale_to_mean(motion: Motion, landmarks: np.ndarray, mean_mm: float) -> Moti
 
 
 def _visit(days: float, rendered: Rendered, motion: Motion, grid: Grid, landmarks: np.ndarray) -> Visit:
-    centre = grid.centre
-    displacement, jacobian = true_displacement(motion, grid)
     names = ("ct", "lungs", "lobes", "airways", "vessels", "lesions", "abnormal")
     images = {name: to_image(getattr(rendered, name), grid) for name in names}
     return Visit(
         label=f"day {days:g}",
         days=float(days),
-        displacement=to_image(displacement, grid),
-        jacobian=to_image(jacobian, grid),
-        landmarks=motion.forward(landmarks) + centre,
+        landmarks=motion.forward(landmarks) + grid.centre,
         motion=motion,
+        baseline_grid=grid,
         **images,
     )

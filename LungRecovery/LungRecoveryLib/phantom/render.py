@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..grids import Grid
+from ..progress import Progress, no_progress
 from .acquisition import Scanner, acquire
 from .body import BLOOD, FAT, HIGH, LOW, SKIN, Anatomy, lobe_of
 from .frames import slabs
@@ -62,7 +63,13 @@ def normal_density(y: np.ndarray, expired: float) -> np.ndarray:
 
 
 def render(
-    material: Material, motion: Motion, stage: Stage, grid: Grid, scanner: Scanner, rng: np.random.Generator
+    material: Material,
+    motion: Motion,
+    stage: Stage,
+    grid: Grid,
+    scanner: Scanner,
+    rng: np.random.Generator,
+    progress: Progress = no_progress,
 ) -> Rendered:
     """The scan of a patient at a visit, and the labels of its voxels."""
     fine, layers = _thin_slices(grid)
@@ -73,6 +80,8 @@ def render(
     voxel = float(np.prod(fine.spacing)) ** (1 / 3)
     lung_tissue = _Lung(stage, material.anatomy.build.expired, voxel)
     for k, coordinates in slabs(fine, np.float32):
+        if k % 16 == 0:
+            progress("tissue", 0.7 * k / fine.size[2])
         tissue, jacobian, _ = motion.inverse_coordinates(coordinates)
         values = _sample(data, tissue)
         detail = _sample_tile(tile, tissue)
@@ -92,9 +101,11 @@ def render(
             out["lobes"][row][near] = np.where(inside, lobe_of(*spot)[0], 0)
             out["lesions"][row][near] = np.where(inside, label, 0)
             out["abnormal"][row][near] = inside & abnormal
+    progress("vessels and airways", 0.7)
     airways, vessels = _tubes(hu, material.tubes, motion, fine, layers, voxel)
     out["abnormal"][(vessels > 0) | (airways > 0)] = 0
     hu = _merge(hu, layers)
+    progress("scanner", 0.9)
     return Rendered(ct=acquire(hu, grid, scanner, rng), airways=airways, vessels=vessels, **out)
 
 

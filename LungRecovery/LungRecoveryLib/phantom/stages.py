@@ -10,9 +10,9 @@ from .render import ABNORMAL_HU, Material, normal_density
 NO_LESIONS = Stage(Stage.NONE, Stage.NONE, Stage.NONE)
 
 # The abnormal share of the lungs at the baseline, and the share of it that is left at the end of each course.
-_FIRST = {"recovering": 0.16, "unchanged": 0.15, "worsening": 0.08, "still": 0.14}
+_FIRST = {"recovering": 0.155, "unchanged": 0.15, "worsening": 0.08, "still": 0.14}
 _COURSE = {
-    "recovering": ((0.0, 1.0), (0.17, 0.65), (0.5, 0.30), (1.0, 0.09)),
+    "recovering": ((0.0, 1.0), (0.17, 0.65), (0.5, 0.29), (1.0, 0.08)),
     "still": ((0.0, 1.0), (0.17, 0.60), (0.5, 0.25), (1.0, 0.06)),
     "unchanged": ((0.0, 1.0), (1.0, 1.0)),
     "worsening": ((0.0, 1.0), (0.17, 1.35), (0.5, 1.8), (1.0, 2.3)),
