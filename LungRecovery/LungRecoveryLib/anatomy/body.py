@@ -17,6 +17,8 @@ _CERTAIN_ML = 300.0
 _SMALL_ML = 20.0
 _MARKER_HU = -600.0
 _MARKER_ML = 1.0
+_GAS_ML = 0.3
+_LUNG_BELOW_SHARE = 0.2
 _GAS, _LUNG = 1, 2
 
 
@@ -98,21 +100,36 @@ def _enclosure(body: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.nd
 def lung_air(work: Working, air: np.ndarray) -> np.ndarray:
     """The parts of the air in the body that can be lung, (z, y, x) bool: large, and not as empty as gas.
 
-    Lung and gas in the stomach, with little more than the diaphragm between them, run together at AIR_HU: they are
-    told apart as pieces at _MARKER_HU, which a watershed then lets grow again.
+    Lung and gas in stomach or bowel, with little more than the diaphragm between them, run together at AIR_HU: they
+    are told apart as pieces at _MARKER_HU without their narrow necks, which a watershed then lets grow again. A piece
+    of pure air is a cyst or a bronchus when lung lies caudal of it, and gas otherwise.
     """
-    labels, sizes = components(air & (work.hu < _MARKER_HU))
-    inner = ndimage.binary_erosion(labels > 0, ball(1))
-    gas = pure_air_level(work) + _PURE_MARGIN
-    kind = np.zeros(len(sizes), np.int32)
-    boxes = ndimage.find_objects(labels)
-    for label in np.flatnonzero(sizes * work.voxel_ml >= _MARKER_ML):
-        box = boxes[label - 1]
-        values = work.hu[box][(labels[box] == label) & inner[box]]
-        empty = values.size == 0 or float(np.median(values)) <= gas
-        kind[label] = _GAS if empty else _LUNG
+    labels, sizes = components(ndimage.binary_opening(air & (work.hu < _MARKER_HU), ball(1)))
+    empty = _empty_pieces(work, labels, sizes)
+    large = (sizes * work.voxel_ml >= _MARKER_ML) | (sizes == sizes.max(initial=0))
+    kind = np.where(sizes == 0, 0, np.where(empty, _GAS, np.where(large, _LUNG, 0))).astype(np.int32)
     if not (kind == _LUNG).any():
         return np.zeros(air.shape, bool)
+    lung = (kind == _LUNG)[labels]
+    lung_below = np.zeros(air.shape, bool)
+    lung_below[1:] = np.logical_or.accumulate(lung, axis=0)[:-1]
+    share_below = np.bincount(labels.ravel(), lung_below.ravel(), len(sizes)) / np.maximum(sizes, 1)
+    kind[(kind == _GAS) & (share_below > _LUNG_BELOW_SHARE)] = _LUNG
     lung = watershed(work.hu, kind[labels], mask=air) == _LUNG
     labels, sizes = components(lung)
     return (sizes * work.voxel_ml >= _SMALL_ML)[labels]
+
+
+def _empty_pieces(work: Working, labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Which of the labelled pieces hold pure air, judged by the median of their inside; (labels,) bool."""
+    level = pure_air_level(work) + _PURE_MARGIN
+    inner = np.where(ndimage.binary_erosion(labels > 0, ball(1)), labels, 0)
+    empty = np.zeros(len(sizes), bool)
+    boxes = ndimage.find_objects(labels)
+    for label in np.flatnonzero(sizes * work.voxel_ml >= _GAS_ML):
+        box = boxes[label - 1]
+        values = work.hu[box][inner[box] == label]
+        if values.size == 0:
+            values = work.hu[box][labels[box] == label]
+        empty[label] = float(np.median(values)) <= level
+    return empty

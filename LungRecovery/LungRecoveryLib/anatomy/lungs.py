@@ -48,7 +48,8 @@ def segment_lungs(ct: sitk.Image, progress: Progress = no_progress) -> sitk.Imag
     lungs = np.zeros(sides.shape, np.uint8)
     for side in (RIGHT, LEFT):
         if (sides == side).any():
-            filled = fill_lung(work, sides == side, airway | (inner_air & ~air) | (sides == 3 - side))
+            forbidden = airway | (inner_air & ~air) | (sides == 3 - side)
+            filled = fill_lung(work, sides == side, forbidden, -1 if side == RIGHT else 1)
             lungs[filled & (lungs == 0)] = side
         progress("lungs", 0.45 + 0.15 * side)
     coarse = Coarse(work, lungs, air, airway | (inner_air & ~air))
@@ -80,7 +81,11 @@ def label_sides(mask: sitk.Image, ct: sitk.Image | None = None) -> sitk.Image:
     coarse = to_array(resample(sitk.Cast(to_image(inside, grid), sitk.sitkFloat32), work.grid, outside=0.0)) > 0.5
     if not coarse.any():
         raise BadInput("the lung mask does not overlap the scan: give a mask that was drawn on this scan")
-    sides = split_sides(work, coarse)
+    airway = None
+    if ct is not None:  # the bronchi tell a lone lung's side best
+        inner_air = air_in_body(work)
+        airway = central_airways(work, inner_air, lung_air(work, inner_air))
+    sides = split_sides(work, coarse, airway)
     nearest = ndimage.distance_transform_edt(sides == 0, return_distances=False, return_indices=True)
     everywhere = to_image(sides[tuple(nearest)], work.grid)
     return to_image(np.where(inside, to_array(resample_mask(everywhere, grid)), 0).astype(np.uint8), grid)

@@ -71,7 +71,8 @@ def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) 
     """The vessels' cores on the working grid, (z, y, x) bool, grown from clear tubes into fainter ones."""
     # Beyond the surface the lung is continued at its own level, or the chest wall would look like the wall of a tube.
     inside = lungs > 0
-    contrast = np.where(inside, hu - base, 0.0).astype(np.float32)
+    # So would the blurred pleura itself, a voxel deep.
+    contrast = np.where(ndimage.binary_erosion(inside), hu - base, 0.0).astype(np.float32)
     candidates = inside & (contrast > _CONTRAST_HU)
     candidates[[0, -1]] = candidates[:, [0, -1]] = candidates[:, :, [0, -1]] = False
     at = np.flatnonzero(candidates)
