@@ -13,9 +13,9 @@ import SimpleITK as sitk
 from methods.common import Pair, affine_matrix, binary, windowed
 
 MASK_MARGIN_MM = 3.0
-LEVELS = 5
+LEVELS = 4
 GRID_MM = 10.0
-STEPS = 1000
+STEPS = 500
 SAMPLES = 5000
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 from LungRecoveryLib import grids
 
@@ -46,6 +47,8 @@ def measured(transform: sitk.Transform, pair: Pair, folder: Path) -> dict:
     """The landmark errors, folds and Jacobian error of a transform on the pair of a folder."""
     jacobian = measure.jacobian_determinant(transform, grids.grid_of(pair.fixed))
     errors = measure.landmark_errors(transform, *pairs.read_landmarks(folder))
+    if not (np.isfinite(errors).all() and np.isfinite(jacobian).all()):
+        raise ValueError("the transform is not finite")
     result = {
         "errors_mm": [round(float(e), 4) for e in errors],
         "folding_percent": measure.folding_percent(jacobian, pair.fixed_lungs),
