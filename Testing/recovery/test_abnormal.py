@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from LungRecoveryLib.grids import Grid, to_image
+from LungRecoveryLib.grids import Grid, to_array, to_image
 from LungRecoveryLib.recovery.abnormal import abnormal_mask
 from scipy import ndimage
 
@@ -61,8 +61,6 @@ def test_a_healthy_lung_with_vessels_has_no_abnormal_share(noise):
 
 
 def to_raw_share(ct, lungs: np.ndarray) -> float:
-    from LungRecoveryLib.grids import to_array
-
     hu = to_array(ct)
     return percent(lungs & (hu >= -700) & (hu <= 100), lungs)
 
@@ -116,3 +114,18 @@ def test_specks_and_fat_are_not_abnormal_and_consolidation_is():
 def test_no_lung_no_abnormal_lung():
     ct, lungs, _, _ = scan(False, 10)
     assert not abnormal_mask(ct, np.zeros_like(lungs), None).any()
+
+
+@pytest.mark.realdata
+def test_a_real_normal_lung_is_clean_and_a_covid_lung_is_not(real_data):
+    from LungRecoveryLib.anatomy.lungs import segment_lungs
+    from LungRecoveryLib.anatomy.vessels import segment_vessels
+    from LungRecoveryLib.images import read_scan
+
+    shares = {}
+    for name in ("normal001", "covid_p001"):
+        ct = read_scan(real_data / "chest-ct" / f"{name}.nii.gz").image
+        lungs = segment_lungs(ct)
+        shares[name] = percent(abnormal_mask(ct, lungs, segment_vessels(ct, lungs)), to_array(lungs) > 0)
+    assert shares["normal001"] < 1.0
+    assert 1.5 < shares["covid_p001"] < 6.0
