@@ -168,7 +168,9 @@ def test_an_unreliable_date_is_marked_in_every_table_that_rests_on_its_registrat
         tables.quality_table(changed),
     ):
         assert [text.UNRELIABLE in c.title for c in table.columns[1:4]] == [False, True, False]
-    assert all(text.UNRELIABLE in row.cells[0] for row in tables.regions_of(changed, changed.timepoints[2]).rows)
+    regions = tables.regions_of(changed, changed.timepoints[2])
+    assert text.UNRELIABLE in regions.title
+    assert all("⚠" in row.cells[0] and row.unreliable for row in regions.rows)
     notes = {row.cells[0]: row.note for row in tables.trajectory_table(changed).rows}
     assert notes["Tissue recovery"] == "without Day 90 (⚠ unreliable)"
     assert notes["Volume, ml"] == ""
@@ -177,7 +179,8 @@ def test_an_unreliable_date_is_marked_in_every_table_that_rests_on_its_registrat
 def test_follow_ups_compared_with_each_other(changed):
     changed.comparisons = [
         {"earlier": "Day 30", "later": "Day 180", "days": 150.0, "reliable": False,
-         "jacobian": {"lungs": {"volume_change_percent": 3.2}}, "change": {"lungs": {"density_change_mean_mg_ml": -12.0}},
+         "jacobian": {"lungs": {"volume_change_percent": 3.2}},
+         "change": {"lungs": {"density_change_mean_mg_ml": -12.0}},
          "scores": {"lungs": {"tissue_recovery": 0.54, "jacobian": 0.9, "jacobian_normalized": None}}}
     ]  # fmt: skip
     row = tables.comparisons(changed).rows[0]

@@ -41,7 +41,7 @@ def how_to_read(study: StudyResult) -> list[str]:
         "minimum": f"{t.get('minimum_abnormal_percent', 1.0):g}",
         "abnormal": f"{t.get('complete_abnormal_percent', 2.0):g}",
     }
-    return [sentence.format(**values) for sentence in HOW_TO_READ]
+    return [text.bind(sentence.format(**values)) for sentence in HOW_TO_READ]
 
 
 def facts(study: StudyResult) -> list[Line]:
@@ -53,7 +53,7 @@ def facts(study: StudyResult) -> list[Line]:
         ("Scans", f"baseline and {follow_ups} follow-up{'s' * (follow_ups != 1)}" if follow_ups else "baseline only"),
         ("Last scan", text.title(last) + (span if "day" not in text.title(last).lower() else "")),
         ("Registration", f"{study.settings['preset']} preset, {study.settings['spacing_mm']:g}\u202fmm grid"),
-        ("Software", f"LungRecovery {study.versions.get('lungrecovery', '')}"),
+        ("Software", f"LungRecovery\u00a0{study.versions.get('lungrecovery', '')}"),
     ]
 
 
@@ -117,7 +117,7 @@ def warnings(study: StudyResult) -> list[Line]:
     found: dict[str, str] = {}
     for who, sentence in _warnings(study):
         found.setdefault(sentence, who)
-    return [(who, sentence) for sentence, who in found.items()]
+    return [(who, text.bind(sentence)) for sentence, who in found.items()]
 
 
 def _warnings(study: StudyResult) -> Iterator[Line]:

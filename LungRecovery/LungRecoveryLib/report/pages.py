@@ -24,6 +24,7 @@ _CELL_PAD = 0.05  # inches at each side of a cell
 _MARK = "#fbe7a8"
 _NOTE = 6.4  # points: size of the small print in a cell
 _MOST_COLUMNS = 9
+_WHOLE = 5.0  # inches: tables up to this height are kept on one page
 
 
 @cache
@@ -190,7 +191,8 @@ class Document:
         levels = any(row.level for row in table.rows)
         head = [wrap(c.title, size - 0.5, w - 2 * _CELL_PAD, "bold") for c, w in zip(columns, widths, strict=True)]
         rows = [_set_row(row, columns, widths, size) for row in table.rows]
-        self.heading(table.title, 3, keep=0.8 + sum(h for _, h in rows[:2]))
+        whole = 0.6 + sum(height for _, height in rows)
+        self.heading(table.title, 3, keep=whole if whole < _WHOLE else 0.8 + sum(height for _, height in rows[:2]))
         self._table_head(columns, widths, head, size)
         for (cells, height), row in zip(rows, table.rows, strict=True):
             if self.y + height > _BOTTOM:

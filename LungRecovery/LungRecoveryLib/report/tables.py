@@ -72,7 +72,7 @@ def scores_by_time(study: StudyResult) -> Table:
 def score_explanations(study: StudyResult) -> list[tuple[str, str]]:
     """For each follow-up its title and the sentence that explains its scores."""
     return [
-        (text.title(t), text.get(t.scores, WHOLE, "explanation") or "")
+        (text.title(t), text.bind(text.get(t.scores, WHOLE, "explanation")))
         for t in study.followups
         if text.get(t.scores, WHOLE, "explanation")
     ]
@@ -151,7 +151,7 @@ def regions_of(study: StudyResult, timepoint: TimePointResult) -> Table:
     rows = tuple(
         Row(
             (
-                name,
+                name if timepoint.reliable else f"{name}\u00a0⚠",
                 *_scores(timepoint, region, ("tissue_recovery",)),
                 DENSITY["abnormal_percent"].show(text.get(timepoint.density, region, "abnormal_percent")),
                 *_scores(timepoint, region, ("jacobian", "jacobian_normalized")),
@@ -165,7 +165,8 @@ def regions_of(study: StudyResult, timepoint: TimePointResult) -> Table:
         if region in timepoint.scores
     )
     notes = tuple(f"{CHANGE[m].title}: {CHANGE[m].meaning}." for m in present)
-    return Table(f"Regions at {text.title(timepoint)}", columns, _mark(rows), notes)
+    mark = "" if timepoint.reliable else f" {text.UNRELIABLE}"
+    return Table(f"Regions at {text.title(timepoint)}{mark}", columns, rows, notes)
 
 
 def density_over_time(study: StudyResult, region: str = WHOLE) -> Table:

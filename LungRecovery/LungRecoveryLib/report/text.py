@@ -1,5 +1,6 @@
 """The report in words: numbers with their units, verdicts with a symbol, and a sentence for each result."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -220,7 +221,12 @@ def in_sentence(name: str) -> str:
 
 def quality_reasons(timepoint: TimePointResult) -> list[str]:
     """Why the registration got its verdict."""
-    return [reason.rstrip(".") for reason in (timepoint.quality or {}).get("reasons", [])]
+    return [bind(reason.rstrip(".")) for reason in (timepoint.quality or {}).get("reasons", [])]
+
+
+def bind(sentence: str) -> str:
+    """A sentence in which no line breaks between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=(%|mm|ml|HU|g|s)\b|%)", _THIN, sentence)
 
 
 def verdict(timepoint: TimePointResult) -> str:
