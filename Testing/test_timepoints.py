@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from LungRecoveryLib import images
 from LungRecoveryLib.errors import BadInput
-from LungRecoveryLib.grids import Grid, to_image
+from LungRecoveryLib.grids import Grid, to_array, to_image
 from LungRecoveryLib.job import TimePoint
 from LungRecoveryLib.timepoints import Visit, check_overlap, order_by_days
 
@@ -65,11 +65,11 @@ def test_contradictions_are_bad_input():
     assert order_by_days(points(None, None, a="late"), dates(30, 0))[1] == [1, 0]
 
 
-def visit(box: tuple[slice, slice, slice], label: int, origin_z: float = 0.0, direction=UP) -> Visit:
-    """A visit whose lung mask is a box of one label on a 20 mm cube."""
+def visit(box: tuple[slice, slice, slice], label: int, z: float = 0.0, direction=UP, x: float = 0.0) -> Visit:
+    """A visit whose lung mask is a box of one label on a 20 mm cube that starts at x and z mm."""
     array = np.zeros((20, 20, 20), np.uint8)
     array[box] = label
-    mask = to_image(array, Grid((20, 20, 20), (1.0, 1.0, 1.0), (0.0, 0.0, origin_z), direction))
+    mask = to_image(array, Grid((20, 20, 20), (1.0, 1.0, 1.0), (x, 0.0, z), direction))
     scan = images.Scan(sitk.Cast(mask, sitk.sitkInt16), f"lung{label}.mha")
     return Visit("x", "x", None, scan, mask)
 
@@ -80,8 +80,17 @@ INNER = (slice(5, 15),) * 3
 def test_crops_of_opposite_sides_do_not_overlap():
     """A right and a left lung are never registered onto each other, wherever their crops lie in space."""
     with pytest.raises(BadInput, match=r"lung2\.mha: shows the left lung but the baseline lung1\.mha shows the right"):
-        check_overlap(visit(INNER, 1), visit(INNER, 2))
-    check_overlap(visit(INNER, 1), visit(INNER, 1, origin_z=-920.0))
+        check_overlap(visit(INNER, 1), visit(INNER, 2, x=15.0))
+    check_overlap(visit(INNER, 1), visit(INNER, 1, z=-920.0))
+
+
+def test_a_lone_lung_in_the_same_place_keeps_its_side():
+    """Two different guesses about one lung are no reason to refuse it: the baseline's holds, and the user is told."""
+    baseline, followup = visit(INNER, 1), visit(INNER, 2, x=2.0)
+    check_overlap(baseline, followup)
+    assert set(np.unique(to_array(followup.lungs))) == {0, 1}
+    assert to_array(followup.lungs).sum() == 10**3
+    assert "right" in followup.warnings[0]
 
 
 @pytest.mark.parametrize("direction", [UP, DOWN])

@@ -280,8 +280,8 @@ class _Study:
 
 def _share(index: int, count: int, start: float, end: float) -> tuple[float, float]:
     """The part of the progress from `start` to `end` that belongs to one of `count` equal steps."""
-    step = (end - start) / count
-    return start + index * step, start + (index + 1) * step
+    edges = np.linspace(start, end, count + 1)
+    return float(edges[index]), float(edges[index + 1])
 
 
 def _cut(image: sitk.Image, box: grids.Grid) -> sitk.Image:

@@ -143,9 +143,17 @@ def about(name: str) -> Iterator[None]:
 
 
 def check_overlap(baseline: Visit, followup: Visit) -> None:
-    """Raise BadInput where two crops cannot show the same lung: another side, or another height in the same space."""
+    """Raise BadInput where two crops cannot show the same lung: another side, or another height in the same space.
+
+    The side of a lung that is alone in its field is a guess. Where two such guesses differ but both lungs lie in the
+    same place, the follow-up takes the baseline's side, with a warning.
+    """
     sides = [_sides(visit.lungs) for visit in (baseline, followup)]
-    if not sides[0] & sides[1]:
+    if not sides[0] & sides[1] and _same_place(baseline.lungs, followup.lungs):
+        (side,) = sides[0]
+        followup.lungs = (followup.lungs != 0) * side
+        followup.warnings.append(f"which lung it shows was not certain; taken as the {_SIDES[side]} one, as before")
+    elif not sides[0] & sides[1]:
         shown = [" and ".join(_SIDES[side] for side in sorted(s)) for s in sides]
         raise BadInput(
             f"{followup.scan.name}: shows the {shown[1]} lung but the baseline {baseline.scan.name} shows the "
@@ -163,6 +171,19 @@ def check_overlap(baseline: Visit, followup: Visit) -> None:
 def _sides(lungs: sitk.Image) -> set[int]:
     counts = np.bincount(sitk.GetArrayViewFromImage(lungs).ravel(), minlength=3)
     return {side for side in _SIDES if counts[side] > _SIDE_SHARE * counts[1:].sum()}
+
+
+def _same_place(a: sitk.Image, b: sitk.Image) -> bool:
+    """Whether the boxes around two lungs overlap by more than half of the smaller one along each LPS axis."""
+    spans = []
+    for lungs in (a, b):
+        box = grids.crop_to_mask(lungs, 0.0)
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in box.size])).reshape(3, -1).T
+        points = box.points(corners)
+        spans.append((points.min(axis=0), points.max(axis=0)))
+    (low, high), (other_low, other_high) = spans
+    common = np.minimum(high, other_high) - np.maximum(low, other_low)
+    return bool(np.all(common > 0.5 * np.minimum(high - low, other_high - other_low)))
 
 
 def _height(lungs: sitk.Image) -> tuple[float, float, bool, bool]:
