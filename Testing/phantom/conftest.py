@@ -12,7 +12,8 @@ SMALL = {"size": (88, 68, 92), "spacing": (3.5, 3.5, 3.5)}
 def _patient(kind: str, seed: int) -> Patient:
     if kind == "pair":
         return make_pair(seed, 25.0, **SMALL)
-    return make_patient(kind, seed, **SMALL)
+    days = (0, 30, 90, 180) if kind == "recovering" else (0, 60, 180)
+    return make_patient(kind, seed, days=days, **SMALL)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from ..errors import BadInput
 from ..grids import Grid, to_image
 from ..progress import Progress, no_progress, part
 from .acquisition import SOFT, Scanner
-from .body import Build, build_anatomy
+from .body import build_anatomy
+from .build import Build
 from .frames import IDENTITY, make_grid, true_displacement
 from .motion import Motion, random_motion
 from .render import Material, Rendered, make_texture, render

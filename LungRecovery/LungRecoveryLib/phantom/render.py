@@ -8,10 +8,13 @@ import torch
 from ..grids import Grid
 from ..progress import Progress, no_progress
 from .acquisition import Scanner, acquire
-from .body import BLOOD, FAT, HIGH, LOW, SKIN, Anatomy, lobe_of
+from .body import Anatomy
+from .chest import lobe_of
 from .frames import slabs
+from .lattice import HIGH, LOW
 from .lesions import Stage, correlated_noise, diseased_density, lesion_shares
 from .motion import Coordinates, Motion
+from .soft import BLOOD, FAT, SKIN
 from .tree import move, paint
 from .vasculature import Tubes
 
@@ -98,7 +101,7 @@ def render(
         if k % layers == layers // 2:
             inside, row = share > 0.5, k // layers
             out["lungs"][row][near] = np.where(inside, np.where(spot[0] < 0, 1, 2), 0)
-            out["lobes"][row][near] = np.where(inside, lobe_of(*spot)[0], 0)
+            out["lobes"][row][near] = np.where(inside, lobe_of(*spot, lung_tissue.expired)[0], 0)
             out["lesions"][row][near] = np.where(inside, label, 0)
             out["abnormal"][row][near] = inside & abnormal
     progress("vessels and airways", 0.7)
@@ -194,7 +197,7 @@ class _Lung:
         # Grain is tissue and air side by side: most in half-filled lung, little in consolidation.
         solid = np.clip(density / 950.0, 0.0, 1.0)
         density = density + (8.0 * grain + 3.0 * mottle) * (1.0 + 10.0 * solid * (1.0 - solid) ** 2)
-        fissure = lobe_of(*spot)[1]
+        fissure = lobe_of(*spot, self.expired)[1]
         plate = np.clip(1.0 - fissure / self.voxel, 0.0, 1.0) * min(1.0, 0.7 / self.voxel)
         density = density + plate * 220.0
         return np.minimum(density / jacobian, 1060.0) - 1000.0, label, abnormal

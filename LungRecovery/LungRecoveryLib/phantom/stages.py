@@ -3,6 +3,7 @@
 import numpy as np
 
 from .body import Anatomy
+from .lattice import SPACING
 from .lesions import Stage, diseased_density, grow_lesions, lesion_shares
 from .motion import Motion
 from .render import ABNORMAL_HU, Material, normal_density
@@ -23,7 +24,7 @@ def disease(kind: str, anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray
     """The lesions' levels (3, z, y, x) of a kind of patient; see :mod:`.lesions`."""
     if kind == "breath":
         return np.full((3, *anatomy.depth.shape), -4.0, np.float32)
-    return grow_lesions(rng, anatomy.coordinates, anatomy.depth, 3.0, count=int(rng.integers(22, 36)))
+    return grow_lesions(rng, anatomy.coordinates, anatomy.depth, SPACING, count=int(rng.integers(22, 36)))
 
 
 def plan_stages(kind: str, material: Material, motions: list[Motion], days: tuple[float, ...]) -> list[Stage]:

@@ -83,7 +83,7 @@ def grow(
         middle = _means(points, child, child_size)[alive]
         parent = alive // 2
         last = child_size[alive] == 1
-        length = np.where(last, 0.8, reach)[:, None]
+        length = np.where(last, 0.9, reach)[:, None]
         tip = tips[parent] + length * (middle - tips[parent])
         wobble = 0.10 * np.linalg.norm(tip - tips[parent], axis=1, keepdims=True)
         tip = tip + rng.normal(0, 1, tip.shape).clip(-2, 2) * wobble

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .body import LOW, SPACING, Anatomy, great_vessels, lobe_of
+from .body import Anatomy
+from .chest import great_vessels, lobe_of
+from .lattice import LOW, SPACING, raised
 from .tree import Segments, accompany, bend, grow, join, polyline
 
 # Terminal branches in each litre of lung, and terminals that one last airway supplies.
@@ -42,12 +44,15 @@ _CARINA = (-2.0, 20.0, 42.0)
 def grow_trees(anatomy: Anatomy, rng: np.random.Generator) -> Tubes:
     """Grow the trees of all five lobes."""
     x, y, z = anatomy.coordinates
-    inner = np.flatnonzero(anatomy.depth > 4.0)
+    inner = np.flatnonzero(anatomy.depth > 3.5)
     places = np.stack([c.ravel()[inner] for c in (x, y, z)], axis=1).astype(np.float64)
-    lobe, fissure = lobe_of(*places.T)
+    expired = anatomy.build.expired
+    lobe, fissure = lobe_of(*places.T, expired)
     lumen, outer, arteries, veins = _trunks(anatomy)
     candidates = []
     for number, stem in _LOBAR.items():
+        stem = raised(stem, expired)
+        up = raised([(0.0, 0.0, 0.0)], expired)[0][2]
         own = places[(lobe == number) & (fissure > 3.0)]
         count = int(len(own) * SPACING**3 * 1e-6 * TERMINALS_PER_LITRE)
         root = np.array(stem[-1])
@@ -65,12 +70,12 @@ def grow_trees(anatomy: Anatomy, rng: np.random.Generator) -> Tubes:
         lumen.append(airways)
         wider = Segments(airways.start, airways.end, airways.radius + wall_of(airways.radius), airways.order)
         outer.append(wider)
-        feeder = [(-24.0, 6.0, 27.0) if number <= 3 else (34.0, 8.0, 36.0), artery.start[parents < 0][0]]
+        feeder = [(-24.0, 6.0, 27.0 + up) if number <= 3 else (34.0, 8.0, 36.0 + up), artery.start[parents < 0][0]]
         arteries += [bend(artery, rng, sway=0.0), polyline(feeder, float(artery.radius.max()))]
         cloud = _scatter(own, count, rng)
         gate = root + np.array([0.0, -14.0, -9.0])
         vein, _ = grow(gate, cloud, rng, VEIN_RADIUS, VEIN_EXPONENT)
-        drain = [gate, (-20.0 if number <= 3 else 26.0, 4.0, 6.0 if number in (1, 4) else -6.0)]
+        drain = [gate, (-20.0 if number <= 3 else 26.0, 4.0, up + (6.0 if number in (1, 4) else -6.0))]
         veins += [bend(vein, rng), polyline(drain, min(7.0, float(vein.radius.max())))]
     landmarks = _well_inside(np.concatenate(candidates), anatomy)
     return Tubes(join(lumen), join(outer), join(arteries), join(veins), landmarks)
@@ -84,14 +89,17 @@ def wall_of(radius: np.ndarray) -> np.ndarray:
 def _trunks(anatomy: Anatomy) -> tuple[list[Segments], list[Segments], list[Segments], list[Segments]]:
     """Trachea and main bronchi (lumen, with wall) and the great vessels."""
     top = (0.0, float(anatomy.build.thorax.spine_front(np.array(170.0))) - 17.0, 190.0)
+    expired = anatomy.build.expired
     lumen = [
-        polyline([top, (0.0, 14.0, 90.0), _CARINA], 8.3),
-        polyline([_CARINA, _LOBAR[1][0]], 6.6),
-        polyline([_CARINA, (14.0, 23.0, 30.0), _LOBAR[4][0]], 5.8),
+        polyline(raised([top, (0.0, 14.0, 90.0), _CARINA], expired), 8.3),
+        polyline(raised([_CARINA, _LOBAR[1][0]], expired), 6.6),
+        polyline(raised([_CARINA, (14.0, 23.0, 30.0), _LOBAR[4][0]], expired), 5.8),
     ]
     outer = [Segments(s.start, s.end, s.radius + 1.4, s.order) for s in lumen]
-    arteries = [polyline(points, radius) for points, radius in great_vessels(anatomy.build)[4:7]]
-    veins = [polyline([(-22.0, 0.0, 0.0), (26.0, 4.0, 0.0)], 6.0)]
+    vessels = great_vessels(anatomy.build)
+    pulmonary = ("pulmonary trunk", "right pulmonary artery", "left pulmonary artery")
+    arteries = [polyline(*vessels[name]) for name in pulmonary]
+    veins = [polyline(raised([(-22.0, 0.0, 0.0), (26.0, 4.0, 0.0)], expired), 6.0)]
     return lumen, outer, arteries, veins
 
 
