@@ -171,3 +171,26 @@ def small_study(small_job, tmp_path_factory):
     folder = tmp_path_factory.mktemp("small_study") / "study"
     analyze(job_from({**small_job, "output": str(folder)}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def strict_job(small_scans):
+    """A quick job of two undated scans with a quality limit that no registration meets; it has no output yet."""
+    paths = [{"path": str(small_scans / f"{i}.mha"), "lungs": str(small_scans / f"lungs{i}.mha")} for i in (0, 1)]
+    settings = {"preset": "fast", "spacing_mm": 5.0, "device": "cpu", "threads": 1, "seed": 7}
+    return {"timepoints": paths, "quality_thresholds": {"fail_dice": 1.0}, **settings}
+
+
+@pytest.fixture(scope="session")
+def strict_run(small_scans, strict_job, tmp_path_factory):
+    """The strict job as a command: (result of the runner, the folder it left)."""
+    from LungRecoveryLib.cli.application import app
+    from typer.testing import CliRunner
+
+    folder = tmp_path_factory.mktemp("strict_run") / "study"
+    arguments = [timepoint["path"] for timepoint in strict_job["timepoints"]]
+    arguments += ["--lungs", f"baseline={small_scans / 'lungs0.mha'}"]
+    arguments += ["--lungs", f"follow-up 1={small_scans / 'lungs1.mha'}"]
+    arguments += ["--quality", "fail_dice=1", "--preset", "fast", "--spacing", "5", "--seed", "7"]
+    arguments += ["--device", "cpu", "--threads", "1", "--json", "--output", str(folder)]
+    return CliRunner().invoke(app, ["analyze", *arguments]), folder

@@ -121,15 +121,33 @@ def test_regions_trajectory_and_comparisons_are_complete(result):
     assert [(c["earlier"], c["later"], c["days"]) for c in result.comparisons] == [("day 30", "Kontrolle", 60)]
 
 
-def test_the_same_inputs_settings_and_seed_give_the_same_numbers(small_study, small_job, tmp_path):
-    """A second run differs in its timings only."""
-    study.analyze(job_from({**small_job, "output": str(tmp_path / "again")}))
-    assert without_timings(tmp_path / "again") == without_timings(small_study)
-    for table in ("scores.csv", "regions.csv", "trajectory.csv"):
-        assert (tmp_path / "again" / table).read_bytes() == (small_study / table).read_bytes()
+def test_undated_scans_get_visits_and_no_day(strict_run):
+    """Without dates and --days there is a visit axis, labels count, and the user is told how to give days."""
+    result = read_study(strict_run[1])
+    assert [t.days for t in result.timepoints] == [None, None]
+    assert [t.label for t in result.timepoints] == ["baseline", "follow-up 1"]
+    assert result.trajectory["axis"] == "visit"
+    assert any("--days" in warning for warning in result.warnings)
 
 
-def test_no_output_names_the_patient_a_date_or_a_place(tmp_path, small_patient, write_series, monkeypatch):
+def test_a_registration_that_fails_its_gate_is_kept_and_marked(strict_run):
+    """Limits that no registration meets: the results stay, marked unreliable everywhere they are told."""
+    folder = strict_run[1]
+    result = read_study(folder)
+    assert not result.reliable
+    assert [t.reliable for t in result.timepoints] == [True, False]
+    assert result.timepoints[1].quality["verdict"] == "fail"
+    assert "nreliable" in result.timepoints[1].scores["lungs"]["explanation"]
+    for name in ("jacobian", "tissue_recovery"):
+        series = result.trajectory["series"][f"{name}.lungs"]
+        assert [point["reliable"] for point in series["points"]] == [True, False]
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "nreliable" in text
+    rows = (folder / "scores.csv").read_text(encoding="utf-8").splitlines()
+    assert all(",false," in row for row in rows if row.startswith("1,"))
+
+
+def test_no_output_names_the_patient_a_date_or_a_place(tmp_path, small_patient, write_series):
     """DICOM of a named patient: neither name, ID, dates nor paths stand in any text that the study leaves."""
     paths = []
     for visit, day in zip(small_patient.visits[:2], ("20210302", "20210401"), strict=True):
@@ -147,8 +165,8 @@ def test_no_output_names_the_patient_a_date_or_a_place(tmp_path, small_patient, 
     files = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".json", ".csv", ".html")]
     assert len(files) >= 5
     for path in files:
-        text = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", path.read_text(encoding="utf-8"))
-        found = re.search(r"(?i)mueller|anna|PID77|hamburg|2021-?0[34]|19580317|" + re.escape(str(tmp_path)), text)
+        text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", path.read_text(encoding="utf-8"))
+        found = re.search(r"(?i)mueller|\banna\b|PID77|hamburg|2021-?0[34]|19580317|" + re.escape(str(tmp_path)), text)
         assert found is None, f"{path.name} holds {found}"
     for path in (tmp_path / "out").rglob("*.nii.gz"):
         written = sitk.ReadImage(str(path))
@@ -156,61 +174,17 @@ def test_no_output_names_the_patient_a_date_or_a_place(tmp_path, small_patient, 
         assert not any(text.strip() for text in described)
 
 
-def test_undated_scans_get_visits_and_no_day(small_job, tmp_path, monkeypatch):
-    """Without dates and --days there is a visit axis, labels count, and the user is told how to give days."""
-    timepoints = [{"path": t["path"], "lungs": t["lungs"]} for t in small_job["timepoints"][:2]]
-    job = job_from({**small_job, "timepoints": timepoints, "output": str(tmp_path / "out"), "spacing_mm": 5.0})
-    result = study.analyze(job)
-    assert [t.days for t in result.timepoints] == [None, None]
-    assert [t.label for t in result.timepoints] == ["baseline", "follow-up 1"]
-    assert result.trajectory["axis"] == "visit"
-    assert any("--days" in warning for warning in result.warnings)
-
-
-def test_a_registration_that_fails_its_gate_is_kept_and_marked(small_study, small_job, tmp_path):
-    """Limits that no registration meets: the results stay, marked unreliable everywhere they are told."""
-    strict = {"fail_dice": 1.0}
-    timepoints = small_job["timepoints"][:2]
-    changes = {"quality_thresholds": strict, "timepoints": timepoints, "output": str(tmp_path / "out")}
-    result = study.analyze(job_from({**small_job, **changes, "spacing_mm": 5.0}))
-    read = read_study(tmp_path / "out")
-    for kept in (result, read):
-        assert not kept.reliable
-        assert [t.reliable for t in kept.timepoints] == [True, False]
-        assert kept.timepoints[1].quality["verdict"] == "fail"
-        assert "nreliable" in kept.timepoints[1].scores["lungs"]["explanation"]
-        series = kept.trajectory["series"]["tissue_recovery.lungs"]
-        assert [point["reliable"] for point in series["points"]] == [True, False]
-    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "nreliable" in text
-    rows = (tmp_path / "out" / "scores.csv").read_text(encoding="utf-8").splitlines()
-    assert all(",false," in row for row in rows if row.startswith("1,"))
-
-
-@pytest.mark.parametrize("after", [0.02, 0.1, 0.5, 0.95])
-def test_cancelling_leaves_nothing(small_job, tmp_path, after):
-    """Whenever it is stopped, neither the output nor a trace of it stays."""
+@pytest.mark.parametrize("where", ["read", "refine", "report"])
+def test_cancelling_leaves_nothing(strict_job, tmp_path, where):
+    """At whatever stage it is stopped, neither the output nor a trace of it stays."""
 
     def stop(stage: str, fraction: float, message: str = "") -> None:
-        if fraction >= after:
+        if where in stage:
             raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
-        study.analyze(job_from({**small_job, "output": str(tmp_path / "deep" / "out"), "spacing_mm": 5.0}), stop)
+        study.analyze(job_from({**strict_job, "output": str(tmp_path / "deep" / "out")}), stop)
     assert not list(tmp_path.iterdir())
-
-
-def test_progress_rises_and_names_the_stages(small_job, tmp_path):
-    """Fractions never fall, begin near 0 and end at 1; stages name the time point they are about."""
-    seen: list[tuple[str, float]] = []
-    timepoints = small_job["timepoints"][:2]
-    job = job_from({**small_job, "timepoints": timepoints, "output": str(tmp_path / "out"), "spacing_mm": 5.0})
-    study.analyze(job, lambda stage, fraction, message="": seen.append((stage, fraction)))
-    fractions = [fraction for _, fraction in seen]
-    assert fractions == sorted(fractions)
-    assert fractions[0] < 0.05
-    assert fractions[-1] == 1
-    assert len({stage for stage, _ in seen if stage.startswith("day 30: ")}) >= 3
 
 
 def test_results_are_replaced_only_when_asked(small_study, small_job, tmp_path):

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from LungRecoveryLib.cli.display import shown_progress
-from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.errors import BadInput, QualityGateFailed
 from LungRecoveryLib.progress import Progress
 from LungRecoveryLib.system import cancellable
 from LungRecoveryLib.worker import TRACE_VARIABLE, describe
@@ -58,7 +58,7 @@ class Command(TyperCommand):
             if os.environ.get(TRACE_VARIABLE):
                 traceback.print_exc()
             typer.echo(f"lungrecovery {ctx.info_name}: {message}", err=True)
-            if ctx.params.get("as_json"):
+            if ctx.params.get("as_json") and not isinstance(error, QualityGateFailed):  # whose results were printed
                 print_json({"error": {"code": code, "message": message}})
             raise typer.Exit(code) from None
 
