@@ -96,7 +96,7 @@ def prepare(
     spacing_mm: float,
     device: torch.device,
 ) -> PreparedPair:
-    """Crop both scans (HU) to their lungs (non-zero labels) with isotropic voxels of `spacing_mm` along their own axes."""
+    """Crop both scans (HU) to their lungs (non-zero labels), with cubic voxels of `spacing_mm` along their own axes."""
     fixed_box, fixed_labels, fixed_image = _lungs_on_ground(fixed, fixed_lungs, spacing_mm)
     moving_box, moving_labels, moving_image = _lungs_on_ground(moving, moving_lungs, spacing_mm)
     return PreparedPair(

@@ -1,0 +1,48 @@
+# `make demo` and `make test` each do everything on a fresh Debian or Ubuntu machine with Python 3.11 or later.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0+cpu
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+SYSTEM_PACKAGES := python3 python3-venv python3-pip
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test slow lint benchmark install system-packages clean
+.DEFAULT_GOAL := demo
+
+demo: install  ## analyse a synthetic recovering patient and write demo/report.html
+	$(BIN)/lungrecovery demo --output demo --overwrite
+
+test: install lint  ## every test that takes less than minutes, and those on real scans where they are present
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+slow: install  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check LungRecovery Testing
+	$(BIN)/ruff format --check LungRecovery Testing
+
+benchmark: install  ## this project beside Greedy, elastix, ConvexAdam and demons on the same pairs
+	$(PIP) --constraint constraints.txt --editable ".[cli,peers]"
+	$(BIN)/python Testing/benchmarks/peers.py --pairs phantom real --output build/benchmark --threads 2
+
+install: $(VENV)/installed
+
+# The CPU build of torch alone: the plain package would bring gigabytes of CUDA. It is taken from where pip is set up
+# to look, else from PyTorch's own index of CPU builds.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or later with venv is needed: sudo apt-get install $(SYSTEM_PACKAGES)"; exit 3; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --constraint constraints.txt "$(TORCH)" 2>/dev/null || \
+	  $(PIP) --constraint constraints.txt --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH)"
+	$(PIP) --constraint constraints.txt --editable ".[cli,test]"
+	@touch $@
+
+system-packages:  ## what apt has to install
+	@echo $(SYSTEM_PACKAGES)
+
+clean:
+	rm -rf $(VENV) build dist demo
