@@ -33,10 +33,10 @@ def child(arguments: list[str], threads: int) -> None:
         raise RuntimeError(last)
 
 
-def run_one(method: str, pair: str, output: Path, threads: int) -> dict:
-    """The measurements of a method on a pair, from the file they were kept in or from a new run."""
+def run_one(method: str, pair: str, output: Path, threads: int, again: bool) -> dict:
+    """The measurements of a method on a pair, from the file they were kept in or, always with `again`, a new run."""
     kept = output / "results" / pair / f"{method}.json"
-    if kept.is_file():
+    if kept.is_file() and not again:
         result = json.loads(kept.read_text())
         if result["threads"] == threads:
             return result
@@ -62,7 +62,9 @@ def run_one(method: str, pair: str, output: Path, threads: int) -> dict:
     return json.loads(kept.read_text())
 
 
-def collect(chosen: list[str], methods: list[str], output: Path, threads: int) -> dict[str, dict[str, dict]]:
+def collect(
+    chosen: list[str], methods: list[str], output: Path, threads: int, again: bool = False
+) -> dict[str, dict[str, dict]]:
     """Prepare the pairs, run what has not run yet, and return {pair: {method: run}}; failures are told and left out."""
     results = {}
     for pair in chosen:
@@ -72,7 +74,7 @@ def collect(chosen: list[str], methods: list[str], output: Path, threads: int) -
             if pair.endswith("without-masks") and METHODS[method].needs_masks:
                 continue
             try:
-                run = results[pair][method] = run_one(method, pair, output, threads)
+                run = results[pair][method] = run_one(method, pair, output, threads, again)
             except RuntimeError as failure:
                 print(f"{pair}: {method} failed: {failure}", file=sys.stderr)
                 continue
@@ -94,10 +96,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[101, 102], help="phantoms, two pairs a seed")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True, help="folder for the pairs, the results and the table")
+    parser.add_argument("--again", action="store_true", help="run anew what was kept, as after a change of a method")
     arguments = parser.parse_args()
     output = arguments.output.resolve()
     chosen = pairs.names(arguments.pairs, arguments.seeds)
-    results = collect(chosen, arguments.methods, output, arguments.threads)
+    results = collect(chosen, arguments.methods, output, arguments.threads, arguments.again)
     made = table.tables(results)
     text = table.markdown(made)
     (output / "table.json").write_text(json.dumps({"threads": arguments.threads, "groups": made}, indent=1))

@@ -27,7 +27,7 @@ def register(pair: Pair, initial: sitk.AffineTransform, threads: int, iterations
         "mask": binary(pair.fixed_lungs, MASK_MARGIN_MM),
     }
     greedy, log = Greedy3D(), io.StringIO()
-    common = f"-d 3 -float -threads {threads} -i fixed moving -gm mask"
+    common = f"-d 3 -V 0 -float -threads {threads} -i fixed moving -gm mask"
     with TemporaryDirectory() as folder:  # Greedy takes matrices in from files only
         start, affine = Path(folder, "start.mat"), Path(folder, "affine.mat")
         np.savetxt(start, _LPS_RAS @ affine_matrix(initial) @ _LPS_RAS)
