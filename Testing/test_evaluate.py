@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.evaluate import error_statistics, label_overlap, read_landmarks, target_registration_error
 from LungRecoveryLib.grids import Grid, grid_of, to_image

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import Grid
 from LungRecoveryLib.landmarks import dirlab_grid, read_landmarks, read_points

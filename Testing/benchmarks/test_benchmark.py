@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from LungRecoveryLib.grids import Grid, field_to_transform, grid_of, to_image
 
 sys.path.insert(0, str(Path(__file__).parent))

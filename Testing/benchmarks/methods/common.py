@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
+
 from LungRecoveryLib import grids
 
 WINDOW_HU = (-1024.0, 600.0)

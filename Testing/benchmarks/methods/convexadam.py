@@ -12,8 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
-from LungRecoveryLib import grids
 
+from LungRecoveryLib import grids
 from methods.common import Pair, binary, windowed
 
 MARGIN_MM = 15.0

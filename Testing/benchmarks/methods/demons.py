@@ -7,8 +7,8 @@ ones, and outside the lungs both images get one soft-tissue value, so that only 
 
 import numpy as np
 import SimpleITK as sitk
-from LungRecoveryLib import grids
 
+from LungRecoveryLib import grids
 from methods.common import Pair, binary, windowed
 
 MARGIN_MM = 15.0

@@ -1,8 +1,8 @@
 """This project, as its users run it."""
 
 import SimpleITK as sitk
-from LungRecoveryLib.registration.register import register as register_pair
 
+from LungRecoveryLib.registration.register import register as register_pair
 from methods.common import Pair
 
 

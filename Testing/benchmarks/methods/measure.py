@@ -2,6 +2,7 @@
 
 import numpy as np
 import SimpleITK as sitk
+
 from LungRecoveryLib import grids
 
 INSIDE_MM = 7.0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from LungRecoveryLib import grids
 
+from LungRecoveryLib import grids
 from methods import METHODS, measure, pairs
 from methods.common import Pair, align_lungs
 
