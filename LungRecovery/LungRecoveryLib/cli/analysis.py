@@ -141,6 +141,13 @@ def summary(result: "StudyResult", folder: Path) -> dict[str, Any]:
     }
 
 
+def chosen_series(source: dict[str, Any]) -> str:
+    """Which of several DICOM series was taken, and how to take another."""
+    others = [f"{c['number']} {c['description']}".strip() for c in source["candidates"] if not c["chosen"]]
+    taken = f"{source['series_number']} {source['series_description']}".strip()
+    return f"series {taken} was taken ({source['chosen']['why']}); others: {', '.join(others)} (choose with --series)"
+
+
 def _show(result: "StudyResult", folder: Path, as_json: bool) -> None:
     content = summary(result, folder)
     if as_json:
@@ -160,6 +167,9 @@ def _show(result: "StudyResult", folder: Path, as_json: bool) -> None:
         for t in content["timepoints"]
     ]
     print_table(header, rows)
+    for timepoint in result.timepoints:
+        if timepoint.source.get("candidates"):
+            typer.echo(f"{timepoint.label}: {chosen_series(timepoint.source)}", err=True)
     for warning in content["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"report: {content['report']}")

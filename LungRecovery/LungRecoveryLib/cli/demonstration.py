@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from LungRecoveryLib.progress import Progress
 
 _PATIENT = "patient"
+_MAP_SPACING_MM = 1.5
 _EXTENT_MM = (308.0, 238.0, 322.0)
 # What is measured, its name in the phantom's truth, and the digits shown.
 _COMPARED = (
@@ -73,7 +74,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="The folder to make.")] = Path("demo"),
     kind: Annotated[str, typer.Option(help="recovering, unchanged, worsening, breath or still.")] = "recovering",
     seed: Seed = 0,
-    spacing: Annotated[float, typer.Option(min=0.5, max=10, help="Voxel size of the synthetic scans in mm.")] = 1.75,
+    spacing: Annotated[float, typer.Option(min=0.5, max=10, help="Voxel size of the scans in mm.")] = 1.75,
     preset: Preset = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -108,6 +109,7 @@ def demo(
                 "device": device,
                 "threads": threads,
                 "seed": seed,
+                "spacing_mm": max(_MAP_SPACING_MM, 0.75 * spacing),
             }
         )
         result = study.analyze_into(folder, job, part(progress, 0.12, 1.0))
