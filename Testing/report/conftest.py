@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from LungRecoveryLib.grids import Grid, to_image
 from LungRecoveryLib.results import ABSENT, StudyResult, TimePointResult, write_study
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pypdf
 import pytest
+from PIL import Image
+
 from LungRecoveryLib import RESEARCH_USE_ONLY
 from LungRecoveryLib.errors import BadInput, Cancelled
 from LungRecoveryLib.report import write_report
-from PIL import Image
 
 
 class Page(HTMLParser):

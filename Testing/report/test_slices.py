@@ -5,9 +5,10 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
 from LungRecoveryLib.grids import Grid, grid_of, to_array, to_image
 from LungRecoveryLib.report.slices import checkerboard, lung_box, place_of_change, planes_through, position
-from scipy.spatial.transform import Rotation
 
 CENTRE = np.array([10.0, -30.0, -920.0])
 # A spot to the patient's right (-L), in front (-P) and towards the head (+S) of the centre.

@@ -3,6 +3,7 @@
 import matplotlib
 import numpy as np
 import pytest
+
 from LungRecoveryLib.report import style
 from LungRecoveryLib.report.figures import DENSITY_SCALE, VOLUME_SCALE, density_to_unit, overlay, volume_to_unit
 

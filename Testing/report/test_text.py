@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+
 from LungRecoveryLib.report import content, tables, text
 from LungRecoveryLib.results import StudyResult
 
@@ -66,10 +67,12 @@ def test_an_unchanged_lung_is_said_to_be_unchanged(changed):
 
 def test_without_abnormal_lung_at_baseline_the_volume_speaks(changed):
     changed.baseline.density["lungs"]["abnormal_percent"] = 0.4
-    changed.timepoints[-1].scores["lungs"] |= {"tissue_recovery": None, "jacobian": 0.93, "class": "complete"}
-    sentence = plain(text.overall(changed))
-    assert "complete recovery; 93 % of the lung has kept its volume" in sentence
-    assert "too little of it was abnormal at baseline (0.4 %)" in sentence
+    scores = {"tissue_recovery": None, "jacobian": 0.93, "jacobian_normalized": 0.96, "class": "complete"}
+    changed.timepoints[-1].scores["lungs"] |= scores
+    assert plain(text.overall(changed)) == (
+        "Day 180: class complete, by the volume alone; 93 % of the lung has kept its volume (96 % apart from the "
+        "overall change), and hardly any of it was abnormal at baseline (0.4 % then, 8.0 % now)."
+    )
 
 
 def test_a_failed_registration_comes_before_its_result(changed):
@@ -77,7 +80,7 @@ def test_a_failed_registration_comes_before_its_result(changed):
     last.reliable = False
     last.quality |= {"verdict": "fail", "reasons": ["0.412 % of the lung voxels are folded."]}
     sentence = text.overall(changed)
-    assert sentence.startswith("Day 180: ⚠ unreliable, the registration failed its quality check: 0.412 % of")
+    assert plain(sentence).startswith("Day 180: ⚠ unreliable, the registration failed its quality check: 0.412 % of")
     assert sentence.index("Not to be relied on") < sentence.index("partial recovery")
     assert "✕" in text.verdict_sentence(last)
     assert "marked unreliable" in text.verdict_sentence(last)
@@ -99,6 +102,46 @@ def test_the_regions_that_differ_are_named(changed):
     )
 
 
+def test_volume_and_density_are_compared_with_the_baseline(changed):
+    last = changed.timepoints[-1]
+    last.density["lungs"] |= {"volume_ml": 5114.0, "mean_hu": -790.0}
+    changed.baseline.density["lungs"]["mean_hu"] = -727.0
+    assert plain(text.volume_sentence(changed, last)) == (
+        "The lung volume is 5 114 ml, 5 % more than at baseline; the mean density is −790 HU (−727 HU at baseline)."
+    )
+    last.density["lungs"]["volume_ml"] = changed.baseline.density["lungs"]["volume_ml"]
+    assert "the same as at baseline" in text.volume_sentence(changed, last)
+
+
+def test_the_parts_of_a_lung_stand_below_it(study):
+    names = [row.cells[0] for row in tables.recovery_by_region(study).rows]
+    assert names[:3] == ["Both lungs", "Right lung", "Right upper third"]
+    assert names.index("Left lung") == 5
+    assert names[-1] == "Core"
+
+
+def test_a_crop_with_one_lung_is_not_called_both_lungs(changed):
+    for region in [r for r in changed.regions if r.startswith("left")]:
+        del changed.regions[region]
+    assert tables.recovery_by_region(changed).rows[0].cells[0] == "Lung in the scan"
+    assert tables.density_over_time(changed).columns[0].title == "Lung in the scan"
+
+
+def test_recovery_that_is_defined_nowhere_has_no_table(changed):
+    assert tables.has_recovery(changed)
+    for point in changed.followups:
+        for scores in point.scores.values():
+            scores["tissue_recovery"] = None
+    assert not tables.has_recovery(changed)
+    assert {row.cells[1] for row in tables.recovery_by_region(changed).rows} == {"–"}
+
+
+def test_a_doubtful_registration_is_among_the_notes(changed):
+    changed.timepoints[1].quality |= {"verdict": "review", "reasons": ["The deformation folds in 0.01 % of the lung."]}
+    notes = [(who, plain(sentence)) for who, sentence in content.warnings(changed)]
+    assert ("Day 30", "registration to be reviewed: the deformation folds in 0.01 % of the lung.") in notes
+
+
 def test_days_are_added_to_labels_that_do_not_say_them(study):
     point = copy.deepcopy(study.timepoints[2])
     assert text.title(point) == "Day 90"
@@ -114,6 +157,8 @@ def test_trends_with_intervals():
     assert text.trend(series, "visit") == "0.00 per visit (0.00 to +0.01)"
     change = {"name": "volume_ml", "unit": "ml", "change": {"value": -120.0, "low": -200.0, "high": -40.0}}
     assert plain(text.trend(change, "days")) == "−120 ml (−200 to −40)"
+    share = {"name": "haa_percent", "unit": "%", "change": {"value": -3.2, "low": -4.0, "high": -2.4}}
+    assert plain(text.trend(share, "days")) == "−3.2 % points (−4.0 to −2.4)"
     parts = {"start": None, "end": {"value": 0.91, "low": 0.85, "high": 0.97}}
     parts["time_constant"] = {"value": 64.2, "low": 40.0, "high": 90.0}
     assert plain(text.trend({"name": "jacobian", "exponential": parts}, "days")) == (
@@ -137,7 +182,7 @@ def test_thresholds_in_words_are_those_of_the_study(changed):
 
 
 def test_warnings_come_once_with_whom_they_concern(changed):
-    changed.warnings = ["The kernels differ."]
+    changed.warnings = ["The kernels differ.", "Day 30: Thick slices."]
     changed.timepoints[1].warnings = ["The kernels differ.", "Thick slices."]
     assert content.warnings(changed) == [("Day 30", "The kernels differ."), ("Day 30", "Thick slices.")]
 
@@ -178,13 +223,26 @@ def test_an_unreliable_date_is_marked_in_every_table_that_rests_on_its_registrat
 
 def test_follow_ups_compared_with_each_other(changed):
     changed.comparisons = [
-        {"earlier": "Day 30", "later": "Day 180", "days": 150.0, "reliable": False,
-         "jacobian": {"lungs": {"volume_change_percent": 3.2}},
-         "change": {"lungs": {"density_change_mean_mg_ml": -12.0}},
-         "scores": {"lungs": {"tissue_recovery": 0.54, "jacobian": 0.9, "jacobian_normalized": None}}}
-    ]  # fmt: skip
+        {
+            "earlier": "Day 30",
+            "later": "Day 180",
+            "days": 150.0,
+            "reliable": False,
+            "jacobian": {"lungs": {"volume_change_percent": 3.2}},
+            "change": {"lungs": {"abnormal_percent": -9.4, "mean_hu": -38.0}},
+            "scores": {"lungs": {"tissue_recovery": 0.54, "jacobian": -0.02, "jacobian_normalized": None}},
+        }
+    ]
     row = tables.comparisons(changed).rows[0]
-    assert row.cells == ("Day 30 ⚠ unreliable", "Day 180", "150", "0.54", "0.90", "–", "+3", "−12")
+    expected = ("Day 30 ⚠ unreliable", "Day 180", "150", "0.54", "−9.4", "−38", "+3", "−0.02", "–")
+    assert row.cells == expected
+
+
+def test_the_series_that_was_chosen_is_said_where_there_was_a_choice(changed):
+    changed.baseline.source |= {"chosen": {"series": "1.2.3", "why": "named by the user"}, "candidates": [{}, {}]}
+    assert ("series chosen", "1 of 2: named by the user") in content.source_lines(changed.baseline)
+    changed.baseline.source["candidates"] = None
+    assert "series chosen" not in dict(content.source_lines(changed.baseline))
 
 
 def test_density_table_holds_the_values_of_the_study(study):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import rgb_to_hsv
 from matplotlib.figure import FigureBase
 from matplotlib.patches import Polygon
 
@@ -42,11 +43,12 @@ def draw_trajectory(figure: FigureBase, study: StudyResult, theme: Theme) -> Non
     partial, complete = limits.get("partial", 0.50), limits.get("complete", 0.85)
     values = [p["value"] for s in series.values() for p in s["points"] if p["value"] is not None]
     axes.set_ylim(min(-0.05, min(values, default=0) - 0.08), max(1.06, max(values, default=1) + 0.05))
-    _time_axis(axes, study, theme)
+    _time_axis(axes, study, theme, room=0.22)  # for the names of the classes, clear of the data
     right = axes.get_xlim()[1]
     for level, above in ((partial, "partial"), (complete, "complete")):
         axes.axhline(level, color=theme.muted, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1)
-        axes.text(right, level, f" {above} from {level:.2f}", color=theme.muted, fontsize=6.2, va="bottom", ha="right")
+        words = f"{above} from {level:.2f}"
+        axes.text(right, level + 0.012, words, color=theme.muted, fontsize=6.2, va="bottom", ha="right")
     looks = {
         "tissue_recovery": (theme.recovery, "o", "-"),
         "jacobian": (theme.jacobian, "s", "--"),
@@ -58,8 +60,15 @@ def draw_trajectory(figure: FigureBase, study: StudyResult, theme: Theme) -> Non
         colour, marker, line = looks[name]
         _draw_series(axes, s, colour, marker, line, theme, shift * (i - 1), band=name == "tissue_recovery")
         last = [p for p in s["points"] if p["value"] is not None][-1]
+        mark = "" if last["reliable"] else " ⚠"
         ends.append(
-            [last["value"], text.SCORES[name].title.replace(", ", ",\n"), text.number(last["value"], 2), colour, marker]
+            [
+                last["value"],
+                text.SCORES[name].title.replace(", ", ",\n") + mark,
+                text.number(last["value"], 2),
+                colour,
+                marker,
+            ]
         )
     _end_labels(figure, axes, ends)
     axes.set_ylabel("Score (0 to 1)", fontsize=7.5, color=theme.ink)
@@ -147,13 +156,14 @@ def draw_regions(figure: FigureBase, study: StudyResult, theme: Theme) -> None:
         for side, sign in (("right", -1), ("left", 1)):  # the patient's right on the left of the picture
             for third, top in (("upper", 3.0), ("middle", 2.0), ("lower", 1.0)):
                 value = text.get(timepoint.density, f"{side}_{third}", "abnormal_percent")
-                _third(axes, sign, top, value, theme)
+                if value is not None:  # a crop may show one lung only
+                    _third(axes, sign, top, value, theme)
         axes.text(-1.25, 2.9, "R", fontsize=6.5, color=theme.muted, ha="left", va="top")
         axes.text(1.25, 2.9, "L", fontsize=6.5, color=theme.muted, ha="right", va="top")
     _notice(figure, theme)
 
 
-def _third(axes: Axes, sign: int, top: float, value: float | None, theme: Theme) -> None:
+def _third(axes: Axes, sign: int, top: float, value: float, theme: Theme) -> None:
     """A third of a lung: wider below, darker the more of it is abnormal, with the percentage."""
 
     def outer(height: np.ndarray) -> np.ndarray:
@@ -164,17 +174,15 @@ def _third(axes: Axes, sign: int, top: float, value: float | None, theme: Theme)
     base = heights[0] + (0.2 * np.sin(np.pi * along) if top == 1 else 0 * along)  # the dome of the diaphragm
     x = np.concatenate([0.1 + along * (outer(heights[0]) - 0.1), outer(heights), [0.1]])
     edge = np.stack([sign * x, np.concatenate([base, heights, heights[-1:]])], axis=1)
-    colour = style.ABNORMAL_MAP(min(value, 50.0) / 50.0) if value is not None else theme.panel
+    colour = style.ABNORMAL_MAP(min(value, 50.0) / 50.0)
     axes.add_patch(
         Polygon(edge, closed=True, facecolor=colour, edgecolor=theme.muted, linewidth=0.7, joinstyle="round")
     )
-    dark = value is not None and value > 22
-    words = text.percent(value, 0 if value is None or value >= 9.95 else 1)
-    ink = "#ffffff" if dark else "#1c2630" if value is not None else theme.ink
+    ink = "#ffffff" if rgb_to_hsv(colour[:3])[2] < 0.72 else "#1c2630"
     axes.text(
         sign * (0.46 if top == 3 else 0.6),
         top - {3: 0.6, 2: 0.5, 1: 0.42}[top],
-        words,
+        text.percent(value, 0 if value >= 9.95 else 1),
         ha="center",
         va="center",
         fontsize=8,
@@ -211,7 +219,11 @@ def _draw_series(
     else:
         axes.plot([p["x"] for p in points], [p["value"] for p in points], color=colour, linestyle=line, linewidth=0.9)
     for p in points:
-        error = _Z * p["error"] if p["error"] is not None else None
+        error = None
+        if p["error"] is not None:  # cut to what the measure can be
+            low, high = text.measure_of(series).limits
+            ends = (max(p["value"] - _Z * p["error"], low), min(p["value"] + _Z * p["error"], high))
+            error = [[max(p["value"] - ends[0], 0.0)], [max(ends[1] - p["value"], 0.0)]]
         face = colour if p["reliable"] else theme.background
         axes.errorbar(
             p["x"] + shift,
@@ -243,11 +255,11 @@ def _frame(axes: Axes, theme: Theme) -> None:
     axes.set_axisbelow(True)
 
 
-def _time_axis(axes: Axes, study: StudyResult, theme: Theme, few: bool = False) -> None:
+def _time_axis(axes: Axes, study: StudyResult, theme: Theme, few: bool = False, room: float = 0.04) -> None:
     by_day = study.trajectory.get("axis") == "days" and all(t.days is not None for t in study.timepoints)
     at = [float(t.days if by_day else t.visit) for t in study.timepoints]
     span = max(at[-1] - at[0], 1.0)
-    axes.set_xlim(at[0] - 0.04 * span, at[-1] + 0.04 * span)
+    axes.set_xlim(at[0] - 0.04 * span, at[-1] + room * span)
     words = [text.number(x) if by_day else _short(t.label) for x, t in zip(at, study.timepoints, strict=True)]
     shown = _spaced(at, span * (0.16 if few else 0.05))
     axes.set_xticks([at[i] for i in shown], [words[i] for i in shown])
@@ -291,7 +303,9 @@ def _end_labels(figure: FigureBase, axes: Axes, ends: list[list]) -> None:
 
 
 def _legend_of_marks(figure: FigureBase, study: StudyResult, theme: Theme) -> None:
-    words = "Bars: 95 % interval of each measurement. Line and shade: fitted course with its 95 % interval."
+    fitted = any(s.get("curve") for s in series_of(study, tuple(text.SCORES)).values())
+    lines = "Line and shade: fitted course with its 95 % interval." if fitted else "The lines only join the dates."
+    words = f"Bars: 95 % interval of each measurement. {lines}"
     if not study.reliable:
         words += "\n✕ hollow: unreliable, the registration failed its quality check."
     figure.text(0.065, 0.955, words, fontsize=6.2, color=theme.muted, va="center", linespacing=1.3)

@@ -18,7 +18,7 @@ _SOURCE = {
     "size": "voxels",
     "position": "position",
     "breath_phase": "breath",
-    "breath": "breath",
+    "contrast": "contrast",
 }
 
 HOW_TO_READ = (
@@ -65,7 +65,7 @@ def source_lines(timepoint: TimePointResult) -> list[Line]:
         if timepoint.source.get(key) not in (None, "", [])
     ]
     lungs = "given with the scan" if timepoint.lungs_source == "given" else "segmented by this software"
-    return [*lines, ("lung mask", lungs)]
+    return [*lines, *_why_chosen(timepoint.source), ("lung mask", lungs)]
 
 
 def settings_lines(study: StudyResult) -> list[Line]:
@@ -112,6 +112,14 @@ def absent_lines(study: StudyResult) -> list[Line]:
     return [(layer.replace("_", " "), reason) for layer, reason in study.absent.items()]
 
 
+def _why_chosen(source: Mapping[str, Any]) -> list[Line]:
+    """How the series was chosen, where there was a choice."""
+    chosen, candidates = source.get("chosen"), source.get("candidates")
+    if not isinstance(chosen, Mapping) or not candidates:
+        return []
+    return [("series chosen", f"1 of {len(candidates)}: {chosen.get('why', '')}")]
+
+
 def warnings(study: StudyResult) -> list[Line]:
     """Every warning with the time point it belongs to, each once."""
     found: dict[str, str] = {}
@@ -124,15 +132,20 @@ def _warnings(study: StudyResult) -> Iterator[Line]:
     for t in study.timepoints:
         if not t.reliable:
             yield text.title(t), f"{text.UNRELIABLE}: {'; '.join(text.quality_reasons(t))}."
+        if (t.quality or {}).get("verdict") == "review":
+            yield text.title(t), f"registration to be reviewed: {'; '.join(text.quality_reasons(t))}."
         for sentence in (*t.warnings, *((t.quality or {}).get("warnings") or ())):
             yield text.title(t), sentence
+    of_scans = {f"{t.label}: {sentence}" for t in study.timepoints for sentence in t.warnings}
     for sentence in study.warnings:
-        yield "Study", sentence
+        if sentence not in of_scans:
+            yield "Study", sentence
 
 
 def registration_notes(timepoint: TimePointResult) -> list[str]:
     """What the registration had to say, such as a fallback to the CPU."""
-    return [str(note) for note in (timepoint.registration or {}).get("notes") or ()]
+    notes = (timepoint.registration or {}).get("notes") or ()
+    return [str(note) for note in notes if note not in timepoint.warnings]
 
 
 def _value(value: Any) -> str:

@@ -46,19 +46,20 @@ def _summary(document: Document, study: StudyResult, figures: Figures) -> None:
     for drawing in figures.charts:
         if drawing.name == "trajectory":
             document.figure(drawing)
+    document.table(tables.scores_by_time(study))
     for drawing in figures.course:
         document.figure(drawing)
 
 
 def _scores(document: Document, study: StudyResult) -> None:
-    document.heading("Scores", 2, keep=2.0)
-    document.table(tables.scores_by_time(study))
-    document.lines("In words", tables.score_explanations(study))
+    document.heading("Scores in detail", 2, keep=2.0)
+    document.lines("The scores in words", tables.score_explanations(study))
     course = tables.trajectory_table(study)
     if course:
         document.table(course)
     if study.followups:
-        document.table(tables.recovery_by_region(study))
+        if tables.has_recovery(study):
+            document.table(tables.recovery_by_region(study))
         document.table(tables.jacobian_by_region(study))
     if study.comparisons:
         document.table(tables.comparisons(study))

@@ -182,7 +182,7 @@ def _registration(
         ),
         unreliable=_unreliable(timepoint),
         planes_across=True,
-        highest=4.3,
+        highest=3.8,
     )
     how = "Before (only the centres of the lungs brought together) and after" if len(boards) == 2 else "After"
     return Drawing(

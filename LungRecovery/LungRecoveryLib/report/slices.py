@@ -100,7 +100,8 @@ def place_of_change(changes: list[sitk.Image], lungs: sitk.Image) -> np.ndarray:
     """The LPS point (3,) in the lung around which the changes (maps, 0 = none) are largest in size, summed.
 
     The maps are averaged over about a centimetre inside the lung, so that neither a single voxel nor the lung's rim
-    decides. Without any map: the lung voxel nearest to the centre of the larger half of the lung.
+    decides, and vessels that are slightly off, which are denser on one side and less dense on the other, cancel out.
+    Without any map: the place deepest in the lung.
     """
     grid = with_spacing(grid_of(lungs), (4.0,) * 3)
     mask = to_array(resample_mask(lungs, grid)) != 0
@@ -110,8 +111,10 @@ def place_of_change(changes: list[sitk.Image], lungs: sitk.Image) -> np.ndarray:
     weight = ndimage.gaussian_filter(mask.astype(np.float32), 2.0, mode="constant")
     inner = mask & (weight > 0.8 * weight.max())
     if changes:
-        total = sum(np.abs(np.nan_to_num(to_array(resample(c, grid, outside=0.0), np.float32))) for c in changes)
-        score = ndimage.gaussian_filter(total * mask, 2.0, mode="constant") / np.maximum(weight, 1e-6)
+        score = np.zeros(grid.shape, np.float32)
+        for change in changes:
+            values = np.nan_to_num(to_array(resample(change, grid, outside=0.0), np.float32)) * mask
+            score += np.abs(ndimage.gaussian_filter(values, 2.0, mode="constant")) / np.maximum(weight, 1e-6)
     else:
         score = ndimage.distance_transform_edt(mask)
     index = np.unravel_index(np.argmax(np.where(inner, score, -1)), score.shape)

@@ -78,12 +78,18 @@ def score_explanations(study: StudyResult) -> list[tuple[str, str]]:
     ]
 
 
+def has_recovery(study: StudyResult) -> bool:
+    """Whether tissue recovery is defined anywhere."""
+    return any(text.get(t.scores, r, "tissue_recovery") is not None for t in study.followups for r in study.regions)
+
+
 def recovery_by_region(study: StudyResult) -> Table:
     """Tissue recovery with the symbol of the class, a row for each region and a column for each follow-up."""
 
     def cell(timepoint: TimePointResult, region: str) -> str:
+        (value,) = _scores(timepoint, region, ("tissue_recovery",))
         symbol = text.CLASS_SYMBOL.get(text.get(timepoint.scores, region, "class") or "", "")
-        return f"{_scores(timepoint, region, ('tissue_recovery',))[0]} {symbol}".strip()
+        return value if value == UNDEFINED else f"{value} {symbol}".strip()
 
     return _by_region(study, "Tissue recovery by region", cell)
 
@@ -101,23 +107,24 @@ def _by_region(study: StudyResult, title: str, cell: Callable[[TimePointResult, 
     columns = (Column("Region", align=LEFT, width=1.8), *map(_time_column, study.followups))
     rows = tuple(
         Row((name, *(cell(t, region) for t in study.followups)), level=region_level(region))
-        for region, name in study.regions.items()
+        for region, name in regions(study).items()
         if any(region in t.scores for t in study.followups)
     )
     return Table(title, columns, rows)
 
 
 def comparisons(study: StudyResult) -> Table:
-    """Follow-ups compared with each other, a row for each pair."""
+    """Follow-ups compared with each other, a row for each pair; the differences are later minus earlier."""
     columns = (
-        Column("From", align=LEFT, width=1.4),
-        Column("To", align=LEFT, width=1.4),
+        Column("From", align=LEFT, width=1.2),
+        Column("To", align=LEFT, width=1.2),
         Column("Days"),
-        Column("Tissue recovery"),
-        Column("Jacobian score"),
-        Column("Jacobian score, normalised", width=1.2),
+        Column("Tissue recovery between"),
+        Column("Abnormal lung", "% points"),
+        Column("Mean density", "HU"),
         Column("Volume change", "%"),
-        Column("Density change", "mg/ml"),
+        Column("Jacobian score"),
+        Column("Jacobian score, normalised"),
     )
     rows = tuple(
         Row(
@@ -125,15 +132,22 @@ def comparisons(study: StudyResult) -> Table:
                 c["earlier"],
                 c["later"],
                 text.number(c["days"]),
-                *(SCORES[s].show(text.get(c["scores"], WHOLE, s)) for s in SCORES),
-                CHANGE["volume_change_percent"].show(text.get(c["jacobian"], WHOLE, "volume_change_percent")),
-                CHANGE["density_change_mean_mg_ml"].show(text.get(c["change"], WHOLE, "density_change_mean_mg_ml")),
+                SCORES["tissue_recovery"].show(text.get(c["scores"], WHOLE, "tissue_recovery")),
+                text.number(text.get(c["change"], WHOLE, "abnormal_percent"), 1, signed=True),
+                text.number(text.get(c["change"], WHOLE, "mean_hu"), 0, signed=True),
+                CHANGE["volume_change_percent"].show(text.get(c.get("jacobian"), WHOLE, "volume_change_percent")),
+                *(
+                    text.number(text.get(c["scores"], WHOLE, s), 2, signed=True)
+                    for s in SCORES
+                    if s != "tissue_recovery"
+                ),
             ),
             unreliable=not c["reliable"],
         )
         for c in study.comparisons
     )
-    return Table("Follow-ups compared with each other, whole lung", columns, _mark(rows))
+    notes = ("Tissue recovery between two follow-ups counts from the earlier one; all else is later minus earlier.",)
+    return Table("Follow-ups compared with each other, whole lung", columns, _mark(rows), notes)
 
 
 def regions_of(study: StudyResult, timepoint: TimePointResult) -> Table:
@@ -161,7 +175,7 @@ def regions_of(study: StudyResult, timepoint: TimePointResult) -> Table:
             level=region_level(region),
             unreliable=not timepoint.reliable,
         )
-        for region, name in study.regions.items()
+        for region, name in regions(study).items()
         if region in timepoint.scores
     )
     notes = tuple(f"{CHANGE[m].title}: {CHANGE[m].meaning}." for m in present)
@@ -172,7 +186,7 @@ def regions_of(study: StudyResult, timepoint: TimePointResult) -> Table:
 def density_over_time(study: StudyResult, region: str = WHOLE) -> Table:
     """The density of one region, a row for each measure and a column for each time point."""
     columns = (
-        Column(study.regions.get(region, region), align=LEFT, width=2.6),
+        Column(regions(study).get(region, region), align=LEFT, width=2.6),
         *(_time_column(t, mark=False) for t in study.timepoints),
     )
     rows = []
@@ -205,7 +219,7 @@ def density_by_region(study: StudyResult, timepoint: TimePointResult) -> Table:
             (name, *(m.show(text.get(timepoint.density, region, key)) for key, m in shown.items())),
             region_level(region),
         )
-        for region, name in study.regions.items()
+        for region, name in regions(study).items()
         if region in timepoint.density
     )
     return Table(f"Density by region, {text.title(timepoint)}", columns, rows)
@@ -217,11 +231,11 @@ def trajectory_table(study: StudyResult) -> Table | None:
     chosen = [s for s in study.trajectory.get("series", {}).values() if s["region"] == WHOLE]
     if not chosen:
         return None
-    scores = [s for s in chosen if s["name"] in SCORES]
+    order = [*SCORES, *DENSITY]
     rows = []
-    for series in scores + [s for s in chosen if s["name"] not in SCORES]:
+    for series in sorted((s for s in chosen if s["name"] in order), key=lambda s: order.index(s["name"])):
         measure = text.measure_of(series)
-        reached = text.day_reached(series) if series in scores and axis == "days" else UNDEFINED
+        reached = text.day_reached(series) if series["name"] in SCORES and axis == "days" else UNDEFINED
         unit = f", {measure.unit}" if measure.unit else ""
         rows.append(
             Row(
@@ -230,8 +244,8 @@ def trajectory_table(study: StudyResult) -> Table | None:
             )
         )
     columns = (
-        Column("Whole lung", align=LEFT, width=0.8),
-        Column("Model", align=LEFT, width=0.8),
+        Column("Whole lung", align=LEFT, width=0.3),
+        Column("Model", align=LEFT, width=0.2),
         Column("Change or trend", f"with {_interval(chosen)} interval", align=LEFT, width=2.4),
         Column("Reaches 0.85", "with interval" if axis == "days" else "", align=LEFT, width=1.6),
     )
@@ -251,9 +265,9 @@ def _interval(series: list[Mapping[str, Any]]) -> str:
 
 
 _MODELS = {
-    "change": "difference of two dates",
-    "linear": "linear trend",
-    "exponential": "exponential approach",
+    "change": "difference",
+    "linear": "linear\u00a0trend",
+    "exponential": "exponential\u00a0approach",
 }
 
 
@@ -323,6 +337,20 @@ _QUALITY = {
         lambda t: _limits(t, ("review below ", "review_volume_ratio_low"), ("above ", "review_volume_ratio_high")),
     ),
 }  # fmt: skip
+
+
+def regions(study: StudyResult) -> dict[str, str]:
+    """The regions' names by id, the parts of each lung under that lung; "both" lungs only where both are shown."""
+
+    def place(region: str) -> tuple[int, int]:
+        sides = ("lungs", "right", "left")
+        side = region.split("_")[0]
+        return (sides.index(side), region_level(region)) if side in sides else (len(sides), 0)
+
+    names = dict(sorted(study.regions.items(), key=lambda item: place(item[0])))
+    if ("right" in names) != ("left" in names):
+        names[WHOLE] = "Lung in the scan"
+    return names
 
 
 def region_level(region: str) -> int:

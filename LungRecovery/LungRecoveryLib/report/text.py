@@ -1,5 +1,6 @@
 """The report in words: numbers with their units, verdicts with a symbol, and a sentence for each result."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,15 @@ class Measure:
     decimals: int
     meaning: str
     signed: bool = False
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the largest value that it can have."""
+        if self.unit == "HU":
+            return -math.inf, math.inf
+        if not self.unit:  # a score; tissue recovery has no lower end
+            return (-math.inf if self is SCORES["tissue_recovery"] else 0.0), 1.0
+        return 0.0, 100.0 if self.unit == "%" else math.inf
 
     def show(self, value: float | None, unit: bool = False) -> str:
         """The value as text, with the unit on request; a dash where it is undefined."""
@@ -77,7 +87,7 @@ DENSITY = {
     "laa950_percent": Measure("LAA−950", "%", 1, "lung below −950 HU, as in emphysema or trapped air"),
     "haa_percent": Measure("HAA", "%", 1, "high-attenuation areas, −600 to −250 HU, such as ground glass"),
     "abnormal_percent": Measure(
-        "Abnormal lung", "%", 1, "lung from −700 to +100 HU without vessels; tissue recovery is made from it"
+        "Abnormal lung", "%", 1, "−700 to +100 HU without vessels; the basis of tissue recovery"
     ),
 }
 
@@ -144,14 +154,17 @@ def summary(study: StudyResult, timepoint: TimePointResult) -> str:
     if timepoint.baseline:
         return f"{title(timepoint)}: {baseline_clause(timepoint)}."
     scores = timepoint.scores[WHOLE]
-    clause = recovery_clause(study, timepoint)
     name = scores["class"]
-    words = CLASS_WORDS.get(name, name) if name else "no class"
+    if scores["tissue_recovery"] is None:
+        words = f"class {name}, by the volume alone" if name else "no class"
+    else:
+        words = CLASS_WORDS.get(name, name) or "no class"
+    result = f"{words}; {recovery_clause(study, timepoint)}."
     if timepoint.reliable:
-        return f"{title(timepoint)}: {words}; {clause}."
+        return f"{title(timepoint)}: {result}"
     return (
         f"{title(timepoint)}: {UNRELIABLE}, the registration failed its quality check: "
-        f"{'; '.join(quality_reasons(timepoint)) or 'no reason given'}. Not to be relied on: {words}; {clause}."
+        f"{'; '.join(quality_reasons(timepoint)) or 'no reason given'}. Not to be relied on: {result}"
     )
 
 
@@ -172,14 +185,8 @@ def recovery_clause(study: StudyResult, timepoint: TimePointResult) -> str:
     recovery = get(timepoint.scores, WHOLE, "tissue_recovery")
     before = get(study.baseline.density, WHOLE, "abnormal_percent")
     after = get(timepoint.density, WHOLE, "abnormal_percent")
-    jacobian = get(timepoint.scores, WHOLE, "jacobian")
     if recovery is None:
-        kept = f"{percent(None if jacobian is None else 100 * jacobian)} of the lung has kept its volume"
-        if before is None or after is None:
-            return kept
-        return (
-            f"{kept}, and too little of it was abnormal at baseline ({percent(before, 1)}) to speak of tissue recovery"
-        )
+        return volume_clause(timepoint, before, after)
     course = ""
     if before is not None and after is not None:
         course = f" ({percent(before, 1)} of the lung then, {percent(after, 1)} now)"
@@ -189,6 +196,18 @@ def recovery_clause(study: StudyResult, timepoint: TimePointResult) -> str:
     if share < 0:
         return f"the abnormal lung has grown by {percent(-share)} since the baseline{course}"
     return f"the abnormal lung is as large as at baseline{course}"
+
+
+def volume_clause(timepoint: TimePointResult, before: float | None, after: float | None) -> str:
+    """How much of the lung kept its volume, where too little was abnormal at baseline to speak of tissue recovery."""
+    plain, normalised = (
+        percent(None if value is None else 100 * value)
+        for value in (get(timepoint.scores, WHOLE, name) for name in ("jacobian", "jacobian_normalized"))
+    )
+    kept = f"{plain} of the lung has kept its volume ({normalised} apart from the overall change)"
+    if before is None or after is None:
+        return kept
+    return f"{kept}, and hardly any of it was abnormal at baseline ({percent(before, 1)} then, {percent(after, 1)} now)"
 
 
 def region_sentence(study: StudyResult, timepoint: TimePointResult) -> str | None:
@@ -208,20 +227,44 @@ def region_sentence(study: StudyResult, timepoint: TimePointResult) -> str | Non
     )
 
 
+def volume_sentence(study: StudyResult, timepoint: TimePointResult) -> str | None:
+    """How volume and mean density of the lung compare with the baseline."""
+    volume, density = DENSITY["volume_ml"], DENSITY["mean_hu"]
+    before, after = (get(t.density, WHOLE, "volume_ml") for t in (study.baseline, timepoint))
+    if not before or after is None:
+        return None
+    change = round(100 * (after / before - 1))
+    than = (
+        f"{percent(abs(change))} {'more' if change > 0 else 'less'} than at baseline"
+        if change
+        else "the same as at baseline"
+    )
+    hu = [density.show(get(t.density, WHOLE, "mean_hu"), unit=True) for t in (timepoint, study.baseline)]
+    return (
+        f"The lung volume is {volume.show(after, unit=True)}, {than}; "
+        f"the mean density is {hu[0]} ({hu[1]} at baseline)."
+    )
+
+
 def account(study: StudyResult, timepoint: TimePointResult) -> list[str]:
-    """What a follow-up shows, where, and how far its registration can be trusted: one to three sentences."""
-    sentences = (summary(study, timepoint), region_sentence(study, timepoint), verdict_sentence(timepoint))
+    """What a follow-up shows, where, and how far its registration can be trusted, in sentences."""
+    sentences = (
+        summary(study, timepoint),
+        region_sentence(study, timepoint),
+        volume_sentence(study, timepoint),
+        verdict_sentence(timepoint),
+    )
     return [sentence for sentence in sentences if sentence]
 
 
 def in_sentence(name: str) -> str:
-    """A region's name inside a sentence."""
-    return name[:1].lower() + name[1:]
+    """A name or a clause inside a sentence; an abbreviation keeps its capitals."""
+    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
 
 
 def quality_reasons(timepoint: TimePointResult) -> list[str]:
     """Why the registration got its verdict."""
-    return [bind(reason.rstrip(".")) for reason in (timepoint.quality or {}).get("reasons", [])]
+    return [bind(in_sentence(reason.rstrip("."))) for reason in (timepoint.quality or {}).get("reasons", [])]
 
 
 def bind(sentence: str) -> str:
@@ -255,15 +298,16 @@ def trend(series: Mapping[str, Any], axis: str) -> str:
     factor = 30.0 if axis == "days" else 1.0
     measure = measure_of(series)
     unit = _THIN + measure.unit if measure.unit else ""
+    difference = f"{unit} points" if measure.unit == "%" else unit
     if series.get("exponential"):
         parts = series["exponential"]
         end = estimate(parts["end"], measure.decimals, unit)
         constant = estimate(parts["time_constant"], 0, _THIN + ("days" if axis == "days" else "visits"))
         return f"approaches {end}, time constant {constant}"
     if series.get("slope"):
-        return estimate(series["slope"], measure.decimals, f"{unit} {per}", factor, signed=True)
+        return estimate(series["slope"], measure.decimals, f"{difference} {per}", factor, signed=True)
     if series.get("change"):
-        return estimate(series["change"], measure.decimals, unit, signed=True)
+        return estimate(series["change"], measure.decimals, difference, signed=True)
     return UNDEFINED
 
 
