@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from LungRecoveryLib.report import content, tables, text
+from LungRecoveryLib.report import checks, content, tables, text
 from LungRecoveryLib.results import StudyResult
 
 
@@ -176,9 +176,12 @@ def test_the_day_of_recovery_with_an_open_end():
 
 def test_thresholds_in_words_are_those_of_the_study(changed):
     changed.settings["score_thresholds"] |= {"complete": 0.9, "minimum_abnormal_percent": 2.5}
-    words = " ".join(content.how_to_read(changed))
+    changed.settings["score_thresholds"]["jacobian_low"] = 0.75
+    words = " ".join([*content.how_to_read(changed), *tables.scores_by_time(changed).notes])
     assert "complete from 0.90" in words
     assert "at least 2.5" in words
+    assert "within 0.75 to 1.2 times" in words
+    assert "less than 2.5" in words
 
 
 def test_warnings_come_once_with_whom_they_concern(changed):
@@ -210,7 +213,7 @@ def test_an_unreliable_date_is_marked_in_every_table_that_rests_on_its_registrat
     for table in (
         tables.recovery_by_region(changed),
         tables.jacobian_by_region(changed),
-        tables.quality_table(changed),
+        checks.quality_table(changed),
     ):
         assert [text.UNRELIABLE in c.title for c in table.columns[1:4]] == [False, True, False]
     regions = tables.regions_of(changed, changed.timepoints[2])

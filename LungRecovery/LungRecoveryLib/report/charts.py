@@ -39,8 +39,8 @@ def draw_trajectory(figure: FigureBase, study: StudyResult, theme: Theme) -> Non
     series = series_of(study, tuple(text.SCORES))
     axes = figure.add_axes((0.065, 0.19, 0.715, 0.69))
     _frame(axes, theme)
-    limits = study.settings.get("score_thresholds") or {}
-    partial, complete = limits.get("partial", 0.50), limits.get("complete", 0.85)
+    limits = text.thresholds(study)
+    partial, complete = limits["partial"], limits["complete"]
     values = [p["value"] for s in series.values() for p in s["points"] if p["value"] is not None]
     axes.set_ylim(min(-0.05, min(values, default=0) - 0.08), max(1.06, max(values, default=1) + 0.05))
     _time_axis(axes, study, theme, room=0.22)  # for the names of the classes, clear of the data
@@ -221,8 +221,8 @@ def _draw_series(
     for p in points:
         error = None
         if p["error"] is not None:  # cut to what the measure can be
-            low, high = text.measure_of(series).limits
-            ends = (max(p["value"] - _Z * p["error"], low), min(p["value"] + _Z * p["error"], high))
+            measure = text.measure_of(series)
+            ends = (max(p["value"] - _Z * p["error"], measure.low), min(p["value"] + _Z * p["error"], measure.high))
             error = [[max(p["value"] - ends[0], 0.0)], [max(ends[1] - p["value"], 0.0)]]
         face = colour if p["reliable"] else theme.background
         axes.errorbar(

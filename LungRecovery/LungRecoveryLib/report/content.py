@@ -22,9 +22,10 @@ _SOURCE = {
 }
 
 HOW_TO_READ = (
-    "Classes: ● complete from {complete}, ◐ partial from {partial}, ○ persistent below. The class follows tissue "
-    "recovery where at least {minimum} % of the lung was abnormal at baseline, else the Jacobian score; complete "
-    "also needs less than {abnormal} % abnormal lung left and no region worse.",
+    "Classes: ● complete from {complete:.2f}, ◐ partial from {partial:.2f}, ○ persistent below. The class follows "
+    "tissue recovery where at least {minimum_abnormal_percent:g} % of the lung was abnormal at baseline, else the "
+    "Jacobian score; complete also needs less than {complete_abnormal_percent:g} % abnormal lung left and no region "
+    "worse.",
     "Jacobian: how many times larger a small piece of lung is in the follow-up than at baseline; 1 = same volume. It "
     "follows the breath as well as disease.",
     "Density change: tissue gained or lost per millilitre of baseline lung (mg/ml), after the change in volume is "
@@ -34,14 +35,8 @@ HOW_TO_READ = (
 
 def how_to_read(study: StudyResult) -> list[str]:
     """Sentences that explain classes and maps, with the thresholds of this study."""
-    t = study.settings.get("score_thresholds") or {}
-    values = {
-        "complete": f"{t.get('complete', 0.85):.2f}",
-        "partial": f"{t.get('partial', 0.5):.2f}",
-        "minimum": f"{t.get('minimum_abnormal_percent', 1.0):g}",
-        "abnormal": f"{t.get('complete_abnormal_percent', 2.0):g}",
-    }
-    return [text.bind(sentence.format(**values)) for sentence in HOW_TO_READ]
+    values = text.thresholds(study)
+    return [text.bind(sentence.format_map(values)) for sentence in HOW_TO_READ]
 
 
 def facts(study: StudyResult) -> list[Line]:

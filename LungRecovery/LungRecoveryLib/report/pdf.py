@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from LungRecoveryLib.progress import Progress, no_progress
-from LungRecoveryLib.report import content, tables, text
+from LungRecoveryLib.report import checks, content, tables, text
 from LungRecoveryLib.report.pages import Document
 from LungRecoveryLib.report.pictures import Figures
 from LungRecoveryLib.report.style import LIGHT
@@ -92,8 +92,8 @@ def _followup(document: Document, study: StudyResult, timepoint: TimePointResult
 def _method(document: Document, study: StudyResult) -> None:
     document.heading("Quality and method", 2, keep=2.0)
     if study.followups:
-        document.table(tables.quality_table(study))
-    document.table(tables.sources(study))
+        document.table(checks.quality_table(study))
+    document.table(checks.sources(study))
     document.lines("Settings", content.settings_lines(study))
     document.lines("Versions", content.version_lines(study))
     document.lines("Not part of this study", content.absent_lines(study))

@@ -1,10 +1,10 @@
 """The tables of the report, as text ready to be set in HTML or PDF."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from LungRecoveryLib.report import content, text
+from LungRecoveryLib.report import text
 from LungRecoveryLib.report.text import CHANGE, DENSITY, SCORES, UNDEFINED, WHOLE
 from LungRecoveryLib.results import StudyResult, TimePointResult
 
@@ -66,7 +66,12 @@ def scores_by_time(study: StudyResult) -> Table:
         )
         for t in study.timepoints
     )
-    return Table("Scores of the whole lung", columns, _mark(rows), tuple(_explain(SCORES)))
+    return Table(
+        "Scores of the whole lung",
+        columns,
+        _mark(rows),
+        tuple(text.meaning(study, measure) for measure in SCORES.values()),
+    )
 
 
 def score_explanations(study: StudyResult) -> list[tuple[str, str]]:
@@ -104,7 +109,7 @@ def jacobian_by_region(study: StudyResult) -> Table:
 
 
 def _by_region(study: StudyResult, title: str, cell: Callable[[TimePointResult, str], str]) -> Table:
-    columns = (Column("Region", align=LEFT, width=1.8), *map(_time_column, study.followups))
+    columns = (Column("Region", align=LEFT, width=1.8), *map(time_column, study.followups))
     rows = tuple(
         Row((name, *(cell(t, region) for t in study.followups)), level=region_level(region))
         for region, name in regions(study).items()
@@ -178,7 +183,7 @@ def regions_of(study: StudyResult, timepoint: TimePointResult) -> Table:
         for region, name in regions(study).items()
         if region in timepoint.scores
     )
-    notes = tuple(f"{CHANGE[m].title}: {CHANGE[m].meaning}." for m in present)
+    notes = tuple(text.meaning(study, CHANGE[m]) for m in present)
     mark = "" if timepoint.reliable else f" {text.UNRELIABLE}"
     return Table(f"Regions at {text.title(timepoint)}{mark}", columns, rows, notes)
 
@@ -187,7 +192,7 @@ def density_over_time(study: StudyResult, region: str = WHOLE) -> Table:
     """The density of one region, a row for each measure and a column for each time point."""
     columns = (
         Column(regions(study).get(region, region), align=LEFT, width=2.6),
-        *(_time_column(t, mark=False) for t in study.timepoints),
+        *(time_column(t, mark=False) for t in study.timepoints),
     )
     rows = []
     for key, measure in DENSITY.items():
@@ -271,74 +276,6 @@ _MODELS = {
 }
 
 
-def sources(study: StudyResult) -> Table:
-    """Where each scan came from, a row for each property that any of them has."""
-    found = [dict(content.source_lines(t)) for t in study.timepoints]
-    names = list(dict.fromkeys(name for lines in found for name in lines))
-    columns = (
-        Column("Scan", align=LEFT, width=1.3),
-        *(replace(_time_column(t, mark=False), align=LEFT) for t in study.timepoints),
-    )
-    rows = tuple(Row((name, *(lines.get(name, UNDEFINED) for lines in found))) for name in names)
-    return Table("The scans", columns, rows)
-
-
-def quality_table(study: StudyResult) -> Table:
-    """The measures behind the quality verdicts, with the limits they were held against."""
-    limits = study.settings.get("quality_thresholds") or {}
-    rows = []
-    for key, (name, unit, decimals, limit) in _QUALITY.items():
-        values = [(t.quality or {}).get(key) for t in study.followups]
-        if any(isinstance(v, int | float) for v in values):
-            shown = (text.number(v, decimals) if isinstance(v, int | float) else UNDEFINED for v in values)
-            rows.append(Row((f"{name}, {unit}" if unit else name, *shown, limit(limits))))
-    errors = [((t.quality or {}).get("tre") or {}) for t in study.followups]
-    if any(isinstance(e.get("mean_mm", e.get("mean")), int | float) for e in errors):
-        shown = (text.number(e.get("mean_mm", e.get("mean")), 2) for e in errors)
-        rows.append(Row(("Landmark error (TRE), mean, mm", *shown, "")))
-    rows.append(Row(("Verdict", *(text.verdict(t) for t in study.followups), "")))
-    columns = (
-        Column("Measure", align=LEFT, width=2.2),
-        *(_time_column(t) for t in study.followups),
-        Column("Limits", align=LEFT, width=2.4),
-    )
-    return Table("Quality of the registrations", columns, tuple(rows))
-
-
-def _limits(limits: Mapping[str, Any], *parts: tuple[str, str]) -> str:
-    return "; ".join(f"{words}{_plain(limits[key])}" for words, key in parts if limits.get(key) is not None)
-
-
-def _plain(value: float) -> str:
-    return f"{value:g}".replace("-", "−")
-
-
-_QUALITY = {
-    "folds_percent": (
-        "Folded voxels", "%", 3,
-        lambda t: _limits(t, ("review above ", "review_folds_percent"), ("fail above ", "fail_folds_percent")),
-    ),
-    "lung_dice": (
-        "Overlap of the lungs (Dice)", "", 3,
-        lambda t: _limits(t, ("review below ", "review_dice"), ("fail below ", "fail_dice")),
-    ),
-    "lung_hd95_mm": ("Distance of the lungs' surfaces (HD95)", "mm", 1, lambda t: ""),
-    "inverse_mean_mm": ("Inverse consistency, mean", "mm", 2, lambda t: ""),
-    "inverse_p95_mm": (
-        "Inverse consistency, 95th percentile", "mm", 2,
-        lambda t: _limits(t, ("review above ", "review_inverse_p95_mm")),
-    ),
-    "similarity_before": ("Similarity before (LNCC)", "", 2, lambda t: ""),
-    "similarity_after": (
-        "Similarity after (LNCC)", "", 2, lambda t: "fail without a gain" if "fail_similarity_gain" in t else "",
-    ),
-    "volume_ratio": (
-        "Lung volume, follow-up to baseline", "", 2,
-        lambda t: _limits(t, ("review below ", "review_volume_ratio_low"), ("above ", "review_volume_ratio_high")),
-    ),
-}  # fmt: skip
-
-
 def regions(study: StudyResult) -> dict[str, str]:
     """The regions' names by id, the parts of each lung under that lung; "both" lungs only where both are shown."""
 
@@ -378,7 +315,8 @@ def _density_row(measure: text.Measure, values: list[float | None]) -> Row:
     return Row((f"{measure.title}, {measure.unit}", *(measure.show(v) for v in values)), note=measure.meaning)
 
 
-def _time_column(timepoint: TimePointResult, mark: bool = True) -> Column:
+def time_column(timepoint: TimePointResult, mark: bool = True) -> Column:
+    """The column of a time point, marked where its registration failed."""
     unreliable = mark and not timepoint.reliable
     return Column(text.title(timepoint) + (f" {text.UNRELIABLE}" if unreliable else ""))
 
@@ -397,7 +335,3 @@ def _mark(rows: tuple[Row, ...]) -> tuple[Row, ...]:
         Row((f"{r.cells[0]} {text.UNRELIABLE}", *r.cells[1:]), r.level, r.note, True) if r.unreliable else r
         for r in rows
     )
-
-
-def _explain(measures: Mapping[str, text.Measure]) -> list[str]:
-    return [f"{m.title}: {m.meaning}." for m in measures.values()]

@@ -3,9 +3,10 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from LungRecoveryLib.recovery.score import Thresholds
 from LungRecoveryLib.results import StudyResult, TimePointResult
 
 UNDEFINED = "–"
@@ -35,15 +36,8 @@ class Measure:
     decimals: int
     meaning: str
     signed: bool = False
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """The least and the largest value that it can have."""
-        if self.unit == "HU":
-            return -math.inf, math.inf
-        if not self.unit:  # a score; tissue recovery has no lower end
-            return (-math.inf if self is SCORES["tissue_recovery"] else 0.0), 1.0
-        return 0.0, 100.0 if self.unit == "%" else math.inf
+    low: float = -math.inf  # what it cannot be below and above
+    high: float = math.inf
 
     def show(self, value: float | None, unit: bool = False) -> str:
         """The value as text, with the unit on request; a dash where it is undefined."""
@@ -59,15 +53,19 @@ SCORES = {
         "",
         2,
         "the share of the lung that was abnormal at baseline and has cleared since: 1 = all of it, 0 = none, below 0 "
-        "= more lung is abnormal than at baseline; not defined where less than 1 % of the lung was abnormal at "
-        "baseline",
+        "= more lung is abnormal than at baseline; not defined where less than {minimum_abnormal_percent:g} % of the "
+        "lung was abnormal at baseline",
+        high=1.0,
     ),
     "jacobian": Measure(
         "Jacobian score",
         "",
         2,
-        "the share of the lung whose local volume stayed within 0.8 to 1.2 times that at baseline. It measures "
-        "unchanged volume, not health: an unchanged sick lung scores 1, and a deeper breath lowers it",
+        "the share of the lung whose local volume stayed within {jacobian_low:g} to {jacobian_high:g} times that at "
+        "baseline. It measures unchanged volume, not health: an unchanged sick lung scores 1, and a deeper breath "
+        "lowers it",
+        low=0.0,
+        high=1.0,
     ),
     "jacobian_normalized": Measure(
         "Jacobian score, normalised",
@@ -75,19 +73,25 @@ SCORES = {
         2,
         "the same after the change in volume of the whole lung (breath or recovery) has been divided out, so that "
         "only uneven change lowers it",
+        low=0.0,
+        high=1.0,
     ),
 }
 
 DENSITY = {
-    "volume_ml": Measure("Volume", "ml", 0, "lung volume in this scan; it depends on the depth of the breath"),
+    "volume_ml": Measure("Volume", "ml", 0, "lung volume in this scan; it depends on the depth of the breath", low=0.0),
     "mean_hu": Measure("Mean density", "HU", 0, "mean of all lung voxels; denser lung holds less air"),
     "sd_hu": Measure("Spread of density (SD)", "HU", 0, "standard deviation over the lung voxels"),
     "perc15_hu": Measure("Perc15", "HU", 0, "15 % of the lung is less dense than this"),
-    "mass_g": Measure("Mass", "g", 0, "tissue, blood and fluid; hardly changed by the breath"),
-    "laa950_percent": Measure("LAA−950", "%", 1, "lung below −950 HU, as in emphysema or trapped air"),
-    "haa_percent": Measure("HAA", "%", 1, "high-attenuation areas, −600 to −250 HU, such as ground glass"),
+    "mass_g": Measure("Mass", "g", 0, "tissue, blood and fluid; hardly changed by the breath", low=0.0),
+    "laa950_percent": Measure(
+        "LAA−950", "%", 1, "lung below −950 HU, as in emphysema or trapped air", low=0.0, high=100.0
+    ),
+    "haa_percent": Measure(
+        "HAA", "%", 1, "high-attenuation areas, −600 to −250 HU, such as ground glass", low=0.0, high=100.0
+    ),
     "abnormal_percent": Measure(
-        "Abnormal lung", "%", 1, "−700 to +100 HU without vessels; the basis of tissue recovery"
+        "Abnormal lung", "%", 1, "−700 to +100 HU without vessels; the basis of tissue recovery", low=0.0, high=100.0
     ),
 }
 
@@ -128,6 +132,16 @@ def days(value: float | None) -> str:
 def class_words(name: str | None) -> str:
     """A class with its symbol, for a table."""
     return UNDEFINED if name is None else f"{CLASS_SYMBOL.get(name, '')}\u00a0{name}".strip("\u00a0")
+
+
+def thresholds(study: StudyResult) -> dict[str, float]:
+    """The thresholds of the scores and classes that the study was made with."""
+    return asdict(Thresholds()) | {k: v for k, v in study.settings["score_thresholds"].items() if v is not None}
+
+
+def meaning(study: StudyResult, measure: Measure) -> str:
+    """What a measure means, with the thresholds of the study, as a sentence after its title."""
+    return bind(f"{measure.title}: {measure.meaning.format_map(thresholds(study))}.")
 
 
 def get(table: Mapping[str, Mapping[str, Any]] | None, region: str, measure: str) -> Any:
