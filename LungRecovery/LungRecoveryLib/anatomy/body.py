@@ -17,7 +17,9 @@ _CERTAIN_ML = 300.0
 _SMALL_ML = 20.0
 _MARKER_HU = -600.0
 _MARKER_ML = 1.0
-_GAS_ML = 0.3
+_GAS_ML = 0.2
+_BUBBLE_ML = 20.0
+_BUBBLE_MARGIN = 85.0
 _LUNG_BELOW_SHARE = 0.2
 _GAS, _LUNG = 1, 2
 
@@ -121,8 +123,9 @@ def lung_air(work: Working, air: np.ndarray) -> np.ndarray:
 
 
 def _empty_pieces(work: Working, labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Which of the labelled pieces hold pure air, judged by the median of their inside; (labels,) bool."""
-    level = pure_air_level(work) + _PURE_MARGIN
+    """Which of the labelled pieces hold pure air, (labels,) bool: most of the inside of a piece, or the middle of a
+    bubble, most of which is blurred."""
+    level = pure_air_level(work)
     inner = np.where(ndimage.binary_erosion(labels > 0, ball(1)), labels, 0)
     empty = np.zeros(len(sizes), bool)
     boxes = ndimage.find_objects(labels)
@@ -131,5 +134,6 @@ def _empty_pieces(work: Working, labels: np.ndarray, sizes: np.ndarray) -> np.nd
         values = work.hu[box][inner[box] == label]
         if values.size == 0:
             values = work.hu[box][labels[box] == label]
-        empty[label] = float(np.median(values)) <= level
+        bubble = sizes[label] * work.voxel_ml < _BUBBLE_ML and np.percentile(values, 10) <= level + _BUBBLE_MARGIN
+        empty[label] = bubble or np.median(values) <= level + _PURE_MARGIN
     return empty

@@ -5,13 +5,15 @@ The finest partition of all of them is one label map of "atoms" (:func:`lung_ato
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from ..errors import BadInput
-from ..grids import Grid, grid_of, to_image
+from ..grids import Grid, crop, grid_of, to_array, to_image
 from .sides import LEFT, RIGHT
 from .working import bounding_box
 
 RIND_MM = 15.0
+_DEPTH_MM = 1.4
 
 _SIDES = ("right", "left")
 _THIRDS = ("upper", "middle", "lower")
@@ -58,9 +60,9 @@ def lung_atoms(lungs: sitk.Image) -> sitk.Image:
     """Partition lungs into atoms, uint8 on the lungs' grid: 0 outside, else :func:`atom_code`.
 
     `lungs` has 1 for the right and 2 for the left lung. For each lung by itself, in the patient's frame on any grid:
-    thirds of equal HEIGHT between the highest and lowest voxel centre along S; ventral and dorsal halves of equal
+    thirds of equal HEIGHT between the lung's highest and lowest voxel faces along S; ventral and dorsal halves of equal
     VOLUME along the AP axis; the rind reaches RIND_MM from the lung's surface, distances in mm from its voxels'
-    faces. The surface is that of the lung as a whole, its mediastinal side included, because the masks do not say
+    faces. That surface is that of the lung as a whole, its mediastinal side included, because the masks do not say
     where the pleura turns into the hilum; where the scan's border cuts the lung there is no surface. Raises BadInput
     when there is no lung.
     """
@@ -81,11 +83,18 @@ def lung_atoms(lungs: sitk.Image) -> sitk.Image:
 def _atoms_of_one(mask: np.ndarray, window: tuple[slice, ...], grid: Grid, side: int) -> np.ndarray:
     """The atom labels (N,) of the voxels of one lung, `mask` being its part of the grid within `window`."""
     height = _coordinate(mask, window, grid, 2)
-    low, high = height.min(), height.max()
-    third = np.where(height >= high - (high - low) / 3, 0, np.where(height >= low + (high - low) / 3, 1, 2))
+    half = float(np.abs(grid.index_to_point[2]).sum()) / 2  # of a voxel along S
+    low, high = float(height.min()) - half, float(height.max()) + half
+    third = np.where(height > high - (high - low) / 3, 0, np.where(height > low + (high - low) / 3, 1, 2))
     depth = _coordinate(mask, window, grid, 1)
     dorsal = depth > np.median(depth)
-    core = _distance_to_surface(mask, window, grid)[mask] > RIND_MM
+    # A margin of background, where the grid has any, so that the lung's own surface lies within the array.
+    wide = tuple(slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(window, grid.shape, strict=True))
+    margin = [(w.start - v.start, v.stop - w.stop) for v, w in zip(wide, window, strict=True)]
+    deep = _depth(np.pad(mask, margin), grid)[
+        tuple(slice(low, n + low) for (low, _), n in zip(margin, mask.shape, strict=True))
+    ]
+    core = deep[mask] > RIND_MM
     return (1 + side * 12 + third * 4 + dorsal * 2 + core).astype(np.uint8)
 
 
@@ -100,21 +109,33 @@ def _coordinate(mask: np.ndarray, window: tuple[slice, ...], grid: Grid, axis: i
     return total[mask]
 
 
-def _distance_to_surface(mask: np.ndarray, window: tuple[slice, ...], grid: Grid) -> np.ndarray:
-    """How deep, in mm, every voxel of a mask lies below its surface, (z, y, x) float32; 0 or less outside.
+def _depth(mask: np.ndarray, grid: Grid) -> np.ndarray:
+    """How deep in mm the voxel centres of a mask lie below its surface, (z, y, x) float32, meaningful inside.
 
-    The map counts from the boundary between inner and outer voxels; the border of the grid is no surface.
+    The surface runs halfway between the centres of the outermost voxels inside and their neighbours outside; the
+    array's border is no surface. Finer voxels than _DEPTH_MM are averaged first, because distance is smooth.
     """
-    at_border = [(s.start == 0, s.stop == n) for s, n in zip(window, grid.shape, strict=True)]
-    padded = np.pad(mask, [(0 if low else 1, 0 if high else 1) for low, high in at_border])
-    image = to_image(padded.astype(np.uint8), Grid(padded.shape[::-1], grid.spacing, (0.0, 0.0, 0.0), grid.direction))
-    distance = sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
-    )
-    keep = tuple(
-        slice(0 if low else 1, n if high else n - 1) for (low, high), n in zip(at_border, padded.shape, strict=True)
-    )
-    return distance[keep]
+    factors = [max(1, round(_DEPTH_MM / s)) for s in grid.spacing]
+    if max(factors) == 1:
+        return _depth_of(mask, grid.spacing)
+    image = to_image(mask.astype(np.float32), crop(grid, (0, 0, 0), mask.shape[::-1]))
+    padding = [-n % f for n, f in zip(image.GetSize(), factors, strict=True)]
+    coarse = sitk.BinShrink(sitk.ZeroFluxNeumannPad(image, [0, 0, 0], padding), factors)
+    depth = _depth_of(sitk.GetArrayViewFromImage(coarse) > 0.5, coarse.GetSpacing())
+    # A voxel beyond the outermost coarse centres takes the nearest one's depth: the border is no surface.
+    depth = sitk.ZeroFluxNeumannPad(to_image(depth, grid_of(coarse)), [1, 1, 1], [1, 1, 1])
+    return to_array(sitk.Resample(depth, image, sitk.Transform(), sitk.sitkLinear))
+
+
+def _depth_of(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """The depth of a mask's voxels from two distance maps: to the nearest outside and the outermost inside."""
+    if mask.all() or not mask.any():
+        return np.full(mask.shape, np.inf if mask.all() else 0.0, np.float32)
+    sampling = spacing[::-1]
+    to_outside = ndimage.distance_transform_edt(mask, sampling)
+    outermost = mask & ~ndimage.binary_erosion(mask, border_value=1)
+    to_outermost = ndimage.distance_transform_edt(~outermost, sampling)
+    return ((to_outside + to_outermost) / 2).astype(np.float32)
 
 
 def region_masks(atoms: sitk.Image) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..grids import Grid, crop, grid_of, resample, resample_mask, to_array, to_image
+from ..grids import AIR_HU, Grid, crop, grid_of, resample, resample_mask, to_array, to_image
 from .working import Working, ball, bounding_box, dilate
 
 _BAND_MM = 2.0  # how far the native surface may lie from the coarse one
@@ -57,7 +57,10 @@ def _slab(hu: sitk.Image, part: Grid, maps: dict[str, sitk.Image]) -> np.ndarray
     threshold = to_array(resample(maps["threshold"], part, outside=-400.0))
     kept = to_array(resample(maps["filled"], part, outside=0.0)) > 0.5
     other = to_array(resample(maps["other"], part, outside=0.0)) > 0.5
-    aerated = (to_array(hu) < threshold) & ~other
+    values = to_array(hu)
+    # Padding inside the image is as dark as air; beyond the field's border, where maps fade, it is none.
+    other |= (values <= AIR_HU) & (to_array(resample(maps["field"], part, outside=0.0)) < 0.99)
+    aerated = (values < threshold) & ~other
     inside = near & (aerated | (depth > _BAND_MM) | (kept & (depth > 0)))
     return np.where(inside, to_array(resample_mask(maps["label"], part)), 0).astype(np.uint8)
 
@@ -79,6 +82,7 @@ def _maps(coarse: Coarse) -> dict[str, sitk.Image]:
         "depth": (depth * work.spacing).astype(np.float32),
         "threshold": _threshold(work.hu[window], air, work.spacing),
         "filled": filled.astype(np.float32),
+        "field": work.field[window].astype(np.float32),
         "other": other.astype(np.float32),
         "label": coarse.lungs[window][tuple(nearest)],
     }

@@ -24,6 +24,7 @@ _PARENCHYMA_HU = (-750.0, -500.0)
 _LEAST_LENGTH_MM = 9.0
 _FINE_MM = 2.0
 _WIDE_MM = 4.0
+_WIDE_BLOB = 0.3
 _HILUM_MM = 35.0
 _LEAST_HILUM_MM3 = 200.0
 _ABNORMAL_HU = -700.0
@@ -33,7 +34,7 @@ _LESION_ML = 0.1
 _BLOOD_HU = -300.0  # with its partial volume
 _GLASS_WINDOW_MM = 3.0
 _GLASS_SHARE = 0.45
-_LESION_CONTRAST_HU = 150.0
+_LESION_CONTRAST_HU = 50.0
 _RIM_MM = 1.6  # the blurred wall of a tube that is drawn at half its height
 _RIM_HU = 40.0
 
@@ -86,12 +87,12 @@ def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) 
         if scale <= _FINE_MM:
             fine |= (tube > _SEED) & (blob < _SEED_BLOB)
         elif scale >= _WIDE_MM:
-            wide |= (tube > 2 * _SEED) & (blob < _SEED_BLOB)
+            wide |= (tube > 2 * _SEED) & (blob < _WIDE_BLOB)
     wide_tubes = np.zeros(hu.shape, bool)
     wide_tubes.flat[at] = wide
-    lesion, local = _lesions(hu, base, inside, _hila(wide_tubes, lungs, spacing), spacing)
+    lesion, own = _lesions(hu, base, inside, _hila(wide_tubes, lungs, spacing), spacing)
     # Inside a lesion only a thin tube that stands out from the lesion itself is a vessel.
-    clear = ~lesion.flat[at] | (fine & (hu.flat[at] > local.flat[at] + _LESION_CONTRAST_HU))
+    clear = ~lesion.flat[at] | (fine & (hu.flat[at] > own.flat[at] + _LESION_CONTRAST_HU))
     seeds, area = np.zeros(hu.shape, bool), np.zeros(hu.shape, bool)
     seeds.flat[at], area.flat[at] = seed & clear, (grow | seed) & clear
     labels, _ = components(area, np.ones((3, 3, 3), bool))
@@ -108,7 +109,7 @@ def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) 
 def _lesions(
     hu: np.ndarray, base: np.ndarray, inside: np.ndarray, hila: np.ndarray, spacing: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the lung is dense over more than a vessel's width, (z, y, x) bool, and the local mean HU of the lung.
+    """Where the lung is dense over more than a vessel's width, (z, y, x) bool, and the mean HU of dense lung nearby.
 
     Within a Gaussian window a vessel fills a small share of the lung, ground glass and consolidation most of it. At
     the hila, where the great vessels crowd, the window is twice as wide.
@@ -123,12 +124,15 @@ def _lesions(
     core |= glass & (_local_mean(glass.astype(np.float32), inside, _GLASS_WINDOW_MM / spacing) > _GLASS_SHARE)
     labels, sizes = components(core)
     core = (sizes * spacing**3 / 1000 >= _LESION_ML)[labels]
-    local = _local_mean(np.where(inside, hu, 0.0).astype(np.float32), inside, _WINDOW_MM / spacing)
-    return dilate(core, _WINDOW_MM / spacing) & inside, local
+    own = _local_mean(np.where(dense, hu, 0.0).astype(np.float32), dense, _WINDOW_MM / spacing)
+    # The share falls towards a lesion's edge: what lies within the window's width of its core is still lesion.
+    near = dilate(core, (_WINDOW_MM + _RIM_MM) / spacing)
+    near |= dilate(core & hila, (2 * _WINDOW_MM + _RIM_MM) / spacing)
+    return near & inside, own
 
 
 def _local_mean(values: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
-    """The mean of `values` (0 outside the lung) over the lung within a Gaussian window of `sigma` voxels."""
+    """The mean of `values` (0 outside) over the voxels `inside` within a Gaussian window of `sigma` voxels."""
     weight = ndimage.gaussian_filter(inside.astype(np.float32), sigma, truncate=2.5)
     return ndimage.gaussian_filter(values, sigma, truncate=2.5) / np.maximum(weight, 0.05)
 
