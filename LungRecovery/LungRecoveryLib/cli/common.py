@@ -27,6 +27,9 @@ Preset = Annotated[
 Threads = Annotated[int | None, typer.Option(min=1, help="How many processor threads to use (default: all).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results in the output folder.")]
+PhantomDays = Annotated[
+    list[float] | None, typer.Option("--days", metavar="DAY...", help="The days of the visits (default 0 30 90 180).")
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed and inputs give the same numbers.")]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(,[+-]?(\d+\.?\d*|\.\d+))*")

@@ -10,6 +10,7 @@ from LungRecoveryLib.cli.common import (
     Device,
     Json,
     Overwrite,
+    PhantomDays,
     Preset,
     Seed,
     Threads,
@@ -36,14 +37,12 @@ _COMPARED = (
 )
 
 
-def make_phantom(
-    kind: str, seed: int, spacing: float, days: tuple[float, ...] | None, progress: "Progress"
-) -> "Patient":
+def make_phantom(kind: str, seed: int, spacing: float, days: list[float] | None, progress: "Progress") -> "Patient":
     """A synthetic patient with cubic voxels of `spacing` mm."""
     from LungRecoveryLib.phantom import make_patient
 
     size = tuple(round(extent / spacing) for extent in _EXTENT_MM)
-    chosen = {} if days is None else {"days": days}
+    chosen = {} if days is None else {"days": tuple(days)}
     return make_patient(kind, seed, size, (spacing,) * 3, progress=progress, **chosen)
 
 
@@ -74,6 +73,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="The folder to make.")] = Path("demo"),
     kind: Annotated[str, typer.Option(help="recovering, unchanged, worsening, breath or still.")] = "recovering",
     seed: Seed = 0,
+    days: PhantomDays = None,
     spacing: Annotated[float, typer.Option(min=0.5, max=10, help="Voxel size of the scans in mm.")] = 1.75,
     preset: Preset = None,
     overwrite: Overwrite = False,
@@ -94,7 +94,7 @@ def demo(
     set_up(device, threads)
     again = overwrite or _is_demo(output)
     with atomic_directory(output, again) as folder, work() as progress:
-        patient = make_phantom(kind, seed, spacing, None, part(progress, 0.0, 0.08))
+        patient = make_phantom(kind, seed, spacing, days, part(progress, 0.0, 0.08))
         scans = write_phantom(patient, folder / _PATIENT, part(progress, 0.08, 0.12))
         truth = patient.truth()
         timepoints = [

@@ -5,7 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
-from LungRecoveryLib.cli.common import Device, Json, Overwrite, Seed, Threads, print_json, print_table, set_up, work
+from LungRecoveryLib.cli.common import (
+    Device,
+    Json,
+    Overwrite,
+    PhantomDays,
+    Seed,
+    Threads,
+    print_json,
+    print_table,
+    set_up,
+    work,
+)
 from LungRecoveryLib.errors import BadInput
 
 
@@ -56,7 +67,7 @@ def phantom(
     output: Annotated[Path, typer.Option(help="The folder to make.")],
     kind: Annotated[str, typer.Option(help="recovering, unchanged, worsening, breath or still.")] = "recovering",
     seed: Seed = 0,
-    days: Annotated[list[float] | None, typer.Option(metavar="DAY...", help="The days of the visits: 0 30 90.")] = None,
+    days: PhantomDays = None,
     spacing: Annotated[float, typer.Option(min=0.5, max=10, help="Voxel size in mm; the chest stays as large.")] = 1.75,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -73,7 +84,7 @@ def phantom(
 
     set_up(device, threads)
     with atomic_directory(output, overwrite) as folder, work() as progress:
-        patient = make_phantom(kind, seed, spacing, tuple(days) if days else None, part(progress, 0.0, 0.7))
+        patient = make_phantom(kind, seed, spacing, days, part(progress, 0.0, 0.7))
         write_phantom(patient, folder, part(progress, 0.7, 1.0))
     if as_json:
         from LungRecoveryLib.results import plain
