@@ -60,7 +60,7 @@ def read_visits(job: Job, progress: Progress = no_progress) -> tuple[list[Visit]
         folder = folder_name(timepoint.label, [visit.folder for visit in visits]) if visits else BASELINE
         scan = scans[index]
         visit = Visit(timepoint.label, folder, timepoint.days, scan)
-        visit.warnings = [_without_names(warning, names) for warning in scan.warnings]
+        visit.warnings = [_without_names(w.removeprefix(f"{scan.name}: "), names) for w in scan.warnings]
         if timepoint.lungs is not None:
             mask = images.read_mask(timepoint.lungs, scan.image)
             with about(timepoint.lungs.name):
