@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from LungRecoveryLib.grids import to_array
+from LungRecoveryLib.phantom import make_pair
 from LungRecoveryLib.phantom.motion import Motion, Thorax, random_motion
+from LungRecoveryLib.phantom.ventilation import STEEPEST, Ventilation, random_waves
 
 
 def points_in_chest(rng, count=20_000):
@@ -79,3 +82,44 @@ def test_scaled_breathing(factor):
     assert scaled.depth == pytest.approx(40.0 * factor)
     assert scaled.shift == motion.shift
     assert scaled.posture == motion.posture
+
+
+def remainder_mm(start, end):
+    """What the best affine map leaves of the motion from `start` to `end`, (N, 3) both; (N,) mm."""
+    columns = np.column_stack([start, np.ones(len(start))])
+    return np.linalg.norm(columns @ np.linalg.lstsq(columns, end, rcond=None)[0] - end, axis=1)
+
+
+@pytest.mark.parametrize(("motion_mm", "least", "most"), [(25.0, 3.5, 7.5), (11.0, 2.0, 4.0)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_pairs_are_far_from_affine(motion_mm, least, most, seed):
+    """No affine map comes close to a pair's motion, yet no tissue is squeezed or stretched beyond what lungs do."""
+    patient = make_pair(seed, motion_mm, (60, 46, 62), (5.0,) * 3)
+    baseline, visit = patient.visits
+    assert least < remainder_mm(baseline.landmarks, visit.landmarks).mean() < most
+    jacobian = to_array(visit.jacobian)[to_array(baseline.lungs) > 0]
+    assert jacobian.min() > 0.2
+    assert 0.3 < np.quantile(jacobian, 0.01) < np.quantile(jacobian, 0.99) < 2.4
+    if motion_mm == 25.0:
+        assert np.log(jacobian).std() > 0.14
+
+
+def test_ventilation_never_folds():
+    """Waves too strong for a diffeomorphism are lowered until they are one, and undone exactly."""
+    rng = np.random.default_rng(5)
+    thorax = Thorax()
+    ventilation = Ventilation(random_waves(rng, (60.0, 60.0, 60.0)), (thorax.width, thorax.depth))
+    xi, eta, z = rng.uniform(-1, 1, (3, 20_000)) * np.array([[0.9], [0.9], [150.0]])
+    inside = thorax.wall_level(xi, eta) < 0
+    chart = (xi[inside], eta[inside], z[inside])
+    moved, determinant = ventilation.forward(chart)
+    assert determinant.min() >= (1 - STEEPEST) ** 3
+    back, again = ventilation.inverse(moved)
+    assert np.abs(np.array(back) - np.array(chart)).max(axis=1) @ [thorax.width, thorax.depth, 1.0] < 0.02
+    assert np.allclose(determinant, again, atol=1e-4)
+    # Nothing leaves the chest, and what lies at its wall stays there.
+    assert thorax.wall_level(moved[0], moved[1]).max() < 0
+    level = thorax.wall_level(chart[0], chart[1])
+    rim = level > -0.005
+    assert rim.sum() > 50
+    assert np.abs(np.array(moved)[:2, rim] - np.array(chart)[:2, rim]).max() < 1e-3

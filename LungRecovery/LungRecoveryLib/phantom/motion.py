@@ -4,15 +4,19 @@ Everything is closed form, so that the true displacement, its inverse and its Ja
 arrays or tuples of three equally shaped arrays in the PATIENT frame: LPS axes, mm, origin at the middle of the chest.
 
 The thorax has a chart (xi, eta, z): x = a(z) xi, y = c(z) + b(z) eta. A fixed bean-shaped outline in the (xi, eta)
-plane is the inner surface of the chest wall at every height. Breathing keeps xi and eta, changes a and b (the rib cage
-widens) and moves z: by one law inside the outline (lungs, mediastinum, abdomen: driven by the diaphragm) and by
-another, nearly resting one outside (chest wall, spine). Both laws keep the outline in place, so the lungs slide along
-the wall without gap or overlap. The Jacobian of such a map is a'(z') b'(z') / (a(z) b(z)) * dz'/dz.
+plane is the inner surface of the chest wall at every height. Breathing changes a and b (the rib cage widens)
+and moves z: by one law inside the outline (lungs, mediastinum, abdomen: driven by the diaphragm) and by another, nearly
+resting one outside (chest wall, spine). Inside, uneven ventilation first moves xi, eta and z (see :mod:`.ventilation`).
+Both laws keep the outline in place, so the lungs slide along the wall without gap or overlap. The Jacobian of such a
+map is a'(z') b'(z') / (a(z) b(z)) * dz'/dz, times the ventilation's determinant.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
+
+from .ventilation import Ventilation, random_waves
 
 Coordinates = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -72,10 +76,13 @@ class Motion:
     """The map from the baseline to one visit: breathing, then posture, then the table.
 
     `depth` is how far the diaphragm rises (mm; negative: a deeper breath); `widen` the relative change of the rib
-    cage's half axes; `pattern` the coefficients by which the diaphragm's motion varies over its surface; `bumps` rows
-    (xi, eta, z, radius, height, amplitude) of locally different expansion; `wall` the rise of the front ribs (mm);
-    `posture` rows (axis moved, axis a, axis b, wave a, wave b, phase, amplitude) of volume-preserving shears;
-    `rotation` degrees about x, y, z; `shift` mm; `bottom` the height (mm) below which the abdomen moves as one block.
+    cage's half axes; `pattern` the coefficients by which the diaphragm's motion varies over its surface; `curve` from 0
+    (the motion falls evenly from the base to the apex) to 1 (it falls steeply above the base); `bumps` rows (xi, eta,
+    z, radius, height, amplitude) of locally different expansion; `waves` the rows of the uneven ventilation, see
+    :class:`.ventilation.Ventilation`; `wall` the rise of the front ribs (mm); `posture` rows (axis moved, axis a, axis
+    b, wave a, wave b, phase, amplitude) of volume-preserving shears; `rotation` degrees about x, y, z; `shift` mm;
+    `bottom` the height (mm) below which the abdomen moves as one block under the middle of the domes; at the back and
+    the sides, along the sulcus, that begins up to `sulcus` mm deeper.
     """
 
     thorax: Thorax = field(default_factory=Thorax)
@@ -88,20 +95,31 @@ class Motion:
     rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
     bottom: float = -72.0
+    waves: tuple[tuple[float, ...], ...] = ()
+    curve: float = 0.0
+    sulcus: float = 0.0
 
     # The lung is stretched between these heights; how softly the stretch begins and ends (mm).
     TOP, SOFT = 112.0, 14.0
+    # The curve gives way where it would squeeze the base by more than this in expiration, stretch it in inspiration.
+    MOST_SQUEEZED, MOST_STRETCHED = 0.54, 0.65
 
     def scaled(self, factor: float) -> "Motion":
         """The same motion with `factor` times the breathing; posture and table are kept."""
         bumps = tuple((*b[:5], b[5] * factor) for b in self.bumps)
+        waves = tuple((*w[:5], w[5] * factor) for w in self.waves)
         widen = (self.widen[0] * factor, self.widen[1] * factor)
-        return replace(self, depth=self.depth * factor, widen=widen, bumps=bumps, wall=self.wall * factor)
+        return replace(self, depth=self.depth * factor, widen=widen, bumps=bumps, waves=waves, wall=self.wall * factor)
 
     @property
     def is_identity(self) -> bool:
         """Whether nothing moves at all."""
-        return self == Motion(thorax=self.thorax, bottom=self.bottom)
+        return self == Motion(thorax=self.thorax, bottom=self.bottom, curve=self.curve, sulcus=self.sulcus)
+
+    @cached_property
+    def ventilation(self) -> Ventilation:
+        """The uneven ventilation, which acts on the baseline before everything else."""
+        return Ventilation(self.waves, (self.thorax.width, self.thorax.depth))
 
     def forward(self, points: np.ndarray) -> np.ndarray:
         """Where baseline points (N, 3) lie at the visit."""
@@ -125,9 +143,10 @@ class Motion:
             return coordinates, np.ones_like(x)
         xi, eta = self.thorax.to_chart(x, y, z)
         inside = self.thorax.wall_level(xi, eta) < 0
-        lift, slope = self._lift(xi, eta, z, inside)
-        moved = z + lift
-        jacobian = self._area_ratio(z, moved) * (1.0 + slope)
+        (xi, eta, aired), ventilated = self._ventilate(self.ventilation.forward, (xi, eta, z), inside)
+        lift, slope = self._lift(self._law(xi, eta, inside), aired)
+        moved = aired + lift
+        jacobian = self._area_ratio(z, moved) * ventilated * (1.0 + slope)
         x, y = self.thorax.from_chart(xi, eta, moved, self.widen)
         return self._to_table(self._shear((x, y, moved), +1)), jacobian
 
@@ -139,13 +158,15 @@ class Motion:
         inside = self.thorax.wall_level(xi, eta) < 0
         z = moved.copy()
         slope = 0.0
-        for _ in range(6):  # Newton's method: the error is below 1e-3 mm after four steps even for 70 mm
-            lift, slope = self._lift(xi, eta, z, inside)
+        law = self._law(xi, eta, inside)
+        for _ in range(12):  # Newton's method: mostly five steps
+            lift, slope = self._lift(law, z)
             error = z + lift - moved
             z = z - error / (1.0 + slope)
-            if np.abs(error).max(initial=0.0) < 1e-4:
+            if np.abs(error).max(initial=0.0) < 2e-4:
                 break
-        jacobian = self._area_ratio(z, moved) * (1.0 + slope)
+        (xi, eta, z), ventilated = self._ventilate(self.ventilation.inverse, (xi, eta, z), inside)
+        jacobian = self._area_ratio(z, moved) * ventilated * (1.0 + slope)
         x, y = self.thorax.from_chart(xi, eta, z)
         return (x, y, z), jacobian, inside
 
@@ -155,21 +176,52 @@ class Motion:
         a_moved, b_moved = self.thorax.half_axes(moved, self.widen)
         return (a_moved * b_moved) / (a * b)
 
-    def _lift(self, xi, eta, z, inside) -> tuple[np.ndarray, np.ndarray]:
-        """The rise of the tissue at chart coordinates (mm), and its derivative along z."""
-        low, low_slope = _ramp((self.TOP - z) / self.SOFT)
-        high, high_slope = _ramp((self.bottom - z) / self.SOFT)
-        span = self.TOP - self.bottom
-        profile, slope = (low - high) * (self.SOFT / span), (high_slope - low_slope) / span
+    def _ventilate(self, ventilate, chart: Coordinates, inside: np.ndarray) -> tuple[Coordinates, np.ndarray]:
+        """Apply one direction of the ventilation to what lies inside the chest wall; the chart and the determinant."""
+        determinant = np.ones_like(chart[2])
+        if not self.waves or not inside.any():
+            return chart, determinant
+        moved = tuple(c.copy() for c in chart)
+        within, determinant[inside] = ventilate(tuple(c[inside] for c in chart))
+        for c, value in zip(moved, within, strict=True):
+            c[inside] = value
+        return moved, determinant
+
+    @cached_property
+    def _bend(self) -> float:
+        """The curve that the breath's depth allows."""
+        if self.depth == 0.0 or self.curve == 0.0:
+            return 0.0
+        most = self.MOST_SQUEEZED if self.depth > 0 else self.MOST_STRETCHED
+        return float(np.clip(most * (self.TOP - self.bottom) / abs(self.depth) - 1.0, 0.0, self.curve))
+
+    def _law(self, xi, eta, inside) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """What the rise of the tissue at chart coordinates depends on but for its height: the rise (mm) of the base,
+        the height (mm) where the stretch ends, and the weight (mm) of each bump."""
         across, front, side = self.pattern
         heart = -0.28 / (1.0 + ((xi - 0.12) / 0.35) ** 2 + ((eta + 0.35) / 0.5) ** 2) ** 2
-        inner = self.depth * (0.92 + (0.12 + front) * eta + across * (xi * xi - 0.4) + side * xi + heart)
-        outer = self.wall * (0.5 - 0.5 * eta)
-        share = np.where(inside, inner, outer)
-        lift, slope = share * profile, share * slope
-        for bump_xi, bump_eta, bump_z, radius, height, amplitude in self.bumps:
+        inner = self.depth * (0.92 + (0.22 + front) * eta + across * (xi * xi - 0.4) + side * xi + heart)
+        share = np.where(inside, inner, self.wall * (0.5 - 0.5 * eta))
+        rim = ((eta + 0.15) * (1 / 0.7)) ** 2 + ((xi * xi - 0.2) * (1 / 0.45)) ** 2
+        bottom = self.bottom - self.sulcus * rim / (1.0 + rim)
+        weights = []
+        for bump_xi, bump_eta, _, radius, _, amplitude in self.bumps:
             weight = 1.0 + ((xi - bump_xi) ** 2 + (eta - bump_eta) ** 2) / radius**2
-            weight = np.where(inside, amplitude / (weight * weight), 0.0)
+            weights.append(np.where(inside, amplitude / (weight * weight), 0.0))
+        return share, bottom, weights
+
+    def _lift(self, law, z) -> tuple[np.ndarray, np.ndarray]:
+        """The rise of the tissue at height z (mm) by a law of :meth:`_law`, and its derivative along z."""
+        share, bottom, weights = law
+        low, low_slope = _ramp((self.TOP - z) / self.SOFT)
+        high, high_slope = _ramp((bottom - z) / self.SOFT)
+        reach = 1.0 / (self.TOP - bottom)
+        profile, slope = (low - high) * (self.SOFT * reach), (high_slope - low_slope) * reach
+        # The motion grows towards the base.
+        slope = slope * (1.0 + self._bend * (2.0 * profile - 1.0))
+        profile = profile + self._bend * profile * (profile - 1.0)
+        lift, slope = share * profile, share * slope
+        for weight, (_, _, bump_z, _, height, _) in zip(weights, self.bumps, strict=True):
             t = (z - bump_z) / height
             root = np.sqrt(1.0 + t * t)
             lift = lift + weight * (t / root - 1.0)
@@ -223,6 +275,10 @@ def _ramp(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 0.5 * (t + root), 0.5 + 0.5 * t / root
 
 
+# Root mean square (mm) of the uneven ventilation's moves along x, y, z for a breath of 50 mm.
+UNEVEN = np.array([6.2, 6.2, 6.2])
+
+
 def random_motion(
     rng: np.random.Generator,
     thorax: Thorax,
@@ -237,12 +293,14 @@ def random_motion(
 
     `heterogeneity` scales how unevenly the lung's parts expand, `posture_mm` how much the patient lies differently.
     """
+    # A stream of its own, so that it leaves what is drawn from `rng` afterwards as it was.
+    uneven = rng.spawn(1)[0]
     relative = depth / 50.0
     pattern = tuple((rng.uniform(-1, 1, 3) * (0.10, 0.06, 0.05)).tolist())
     bumps = []
     for _ in range(6):
         place = (rng.uniform(-0.75, 0.75), rng.uniform(-0.6, 0.6), rng.uniform(-70, 90))
-        amplitude = heterogeneity * rng.uniform(-1, 1) * (0.5 + 1.8 * abs(relative))
+        amplitude = heterogeneity * rng.uniform(-1, 1) * (0.4 + 3.2 * abs(relative))
         bumps.append((*place, rng.uniform(0.25, 0.45), rng.uniform(25, 40), amplitude))
     posture = []
     for axis, first, second in ((0, 1, 2), (1, 0, 2), (2, 0, 1), (0, 2, 1), (1, 2, 0)):
@@ -256,6 +314,16 @@ def random_motion(
         bumps=tuple(bumps),
         wall=-8.0 * relative * rng.uniform(0.6, 1.2),
         posture=tuple(posture),
+        waves=random_waves(
+            uneven,
+            tuple(
+                heterogeneity
+                * uneven.uniform(0.7, 1.2, 3)
+                * (0.2 + UNEVEN * abs(relative) * (0.75 + 0.25 * abs(relative)))
+            ),
+        ),
+        curve=float(uneven.uniform(0.6, 0.85)),
+        sulcus=float(uneven.uniform(25.0, 45.0)),
         rotation=tuple((rng.normal(0, 1, 3).clip(-2, 2) * table_degrees).tolist()),
         bottom=bottom,
         shift=tuple((rng.normal(0, 1, 3).clip(-1.8, 1.8) * table_mm * np.array([0.8, 0.5, 1.2])).tolist()),
