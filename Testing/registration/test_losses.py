@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from LungRecoveryLib.registration import flow, losses
 
 SHAPE = (11, 10, 12)

@@ -22,9 +22,9 @@ from .velocity import Deformation
 
 _COARSE = (Level(4, 4, 40, 0.3, 3.0), Level(4, 2, 40, 0.2, 3.0))
 PRESETS: dict[str, tuple[Level, ...]] = {
-    "fast": (*_COARSE, Level(2, 4, 40, 0.15, 3.0), Level(2, 2, 20, 0.1, 1.0)),
-    "standard": (*_COARSE, Level(2, 4, 50, 0.15, 3.0), Level(1, 4, 20, 0.1, 1.0)),
-    "accurate": (*_COARSE, Level(2, 4, 80, 0.15, 3.0), Level(1, 4, 60, 0.1, 1.0)),
+    "fast": (*_COARSE, Level(2, 4, 40, 0.15, 0.5)),
+    "standard": (*_COARSE, Level(2, 4, 50, 0.15, 1.0), Level(1, 4, 20, 0.15, 1.0)),
+    "accurate": (*_COARSE, Level(2, 4, 80, 0.15, 1.0), Level(1, 4, 60, 0.15, 0.5)),
 }
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import SimpleITK as sitk
 import torch
+import torch.nn.functional as F
 
 from .. import grids
 from ..grids import Grid
@@ -44,6 +45,11 @@ class Axis:
         return self.start + self.spacing * torch.arange(self.count, dtype=torch.float32, device=device)
 
 
+def faded(coefficients: torch.Tensor) -> torch.Tensor:
+    """The coefficients (3, z, y, x) with the two outermost layers at zero, so that the field is zero at its border."""
+    return F.pad(coefficients[:, 2:-2, 2:-2, 2:-2], [2] * 6)
+
+
 @dataclass(frozen=True)
 class Velocity:
     """Cubic B-spline coefficients (3, z, y, x) of a velocity field, in voxels of the fixed box; `axes` are z, y, x."""
@@ -64,7 +70,7 @@ class Velocity:
         matrices = [
             flow.spline_matrix(a.nodes(b.positions(device)), a.count) for a, b in zip(self.axes, axes, strict=True)
         ]
-        return flow.expand(self.coefficients, matrices)
+        return flow.expand(faded(self.coefficients), matrices)
 
     def moved_to(self, rest: "Velocity") -> "Velocity":
         """The same field on the control grid of `rest`."""
