@@ -37,6 +37,21 @@ def test_written_patient(patient, tmp_path):
     assert truth["visits"][1]["tissue_recovery"] == pytest.approx(patient.truth()["visits"][1]["tissue_recovery"])
 
 
+def test_written_patient_can_be_replaced(patient, tmp_path):
+    """A folder that holds a patient is known as such, and another patient takes its place when asked to."""
+    folder = tmp_path / "patient"
+    write_patient(patient, folder)
+    about = json.loads((folder / "phantom.json").read_text())
+    assert about["schema"] == "lungrecovery-phantom-1"
+    assert [scan["path"] for scan in about["scans"]] == ["day-000.nii.gz", "day-030.nii.gz"]
+    assert all((folder / scan["path"]).is_file() for scan in about["scans"])
+    (folder / "note.txt").write_text("old")
+    with pytest.raises(BadInput):
+        write_patient(patient, folder)
+    write_patient(patient, folder, overwrite=True)
+    assert not (folder / "note.txt").exists()
+
+
 def test_existing_folder_is_kept(patient, tmp_path):
     """An existing folder is refused and left alone."""
     (tmp_path / "mine").mkdir()

@@ -1,5 +1,6 @@
 """`lungrecovery demo`: a synthetic patient, analysed, and the scores beside the truth."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,26 +48,12 @@ def make_phantom(kind: str, seed: int, spacing: float, days: list[float] | None,
 
 
 def write_phantom(patient: "Patient", folder: Path, progress: "Progress") -> list[Path]:
-    """Write a synthetic patient into a folder, with `phantom.json` saying what it is; returns the scans, by day."""
-    from LungRecoveryLib import RESEARCH_USE_ONLY, __version__
-    from LungRecoveryLib.files import atomic_write_json
+    """Write a synthetic patient into a folder; returns the scans, by day."""
     from LungRecoveryLib.phantom import write_patient
 
     write_patient(patient, folder, progress=progress)
-    scans = sorted(folder.glob("day-*.nii.gz"), key=lambda path: float(path.name.removesuffix(".nii.gz")[4:]))
-    content = {
-        "schema": "lungrecovery-phantom-1",
-        "notice": f"A synthetic patient. {RESEARCH_USE_ONLY}",
-        "version": __version__,
-        "kind": patient.kind,
-        "seed": patient.seed,
-        "scans": [
-            {"path": path.name, "label": visit.label, "days": visit.days}
-            for path, visit in zip(scans, patient.visits, strict=True)
-        ],
-    }
-    atomic_write_json(folder / "phantom.json", content)
-    return scans
+    about = json.loads((folder / "phantom.json").read_text(encoding="utf-8"))
+    return [folder / scan["path"] for scan in about["scans"]]
 
 
 def demo(

@@ -2,10 +2,10 @@
 
 The map acts in the thorax's chart (xi, eta, z), on what lies inside the chest wall, and is a sequence of moves along
 one axis each: c' = c + f(xi, eta, z), where f is a window times a sum of plane waves. Waves along a move's own axis
-expand and shrink the tissue, waves across it turn it (swirls). Moves along xi and eta die out at the chest wall, so that
-the lungs keep its shape; moves along z slide along it. As f's derivative along its own axis stays above -1, every move
-is a diffeomorphism with a one-dimensional inverse (Newton's method), and the determinant in the chart is the product of
-the moves' 1 + df/dc.
+expand and shrink the tissue, waves across it turn it (swirls). Moves along xi and eta die out at the chest wall, so
+that the lungs keep its shape; moves along z slide along it. As f's derivative along its own axis stays above -1, every
+move is a diffeomorphism with a one-dimensional inverse (Newton's method), and the determinant in the chart is the
+product of the moves' 1 + df/dc.
 """
 
 from functools import cache
