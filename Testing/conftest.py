@@ -184,8 +184,9 @@ def strict_job(small_scans):
 @pytest.fixture(scope="session")
 def strict_run(small_scans, strict_job, tmp_path_factory):
     """The strict job as a command: (result of the runner, the folder it left)."""
-    from LungRecoveryLib.cli.application import app
     from typer.testing import CliRunner
+
+    from LungRecoveryLib.cli.application import app
 
     folder = tmp_path_factory.mktemp("strict_run") / "study"
     arguments = [timepoint["path"] for timepoint in strict_job["timepoints"]]

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from typer.testing import CliRunner
+
 from LungRecoveryLib.cli.application import app
 from LungRecoveryLib.grids import Grid, grid_of, to_array, to_image
-from typer.testing import CliRunner
 
 GRID = Grid((28, 24, 12), (12.0, 12.0, 20.0), (-168.0, -144.0, -120.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.job import (
     TimePoint,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from LungRecoveryLib import results
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.results import StudyResult, TimePointResult

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from LungRecoveryLib import images
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import Grid, to_array, to_image

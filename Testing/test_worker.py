@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from LungRecoveryLib import worker
 from LungRecoveryLib.errors import BadInput, MissingDependency, OutOfMemory, QualityGateFailed
 
