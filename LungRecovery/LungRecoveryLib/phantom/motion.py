@@ -276,7 +276,7 @@ def _ramp(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 # Root mean square (mm) of the uneven ventilation's moves along x, y, z for a breath of 50 mm.
-UNEVEN = np.array([6.2, 6.2, 6.2])
+UNEVEN = np.array([5.5, 5.5, 5.5])
 
 
 def random_motion(
@@ -318,8 +318,8 @@ def random_motion(
             uneven,
             tuple(
                 heterogeneity
-                * uneven.uniform(0.7, 1.2, 3)
-                * (0.2 + UNEVEN * abs(relative) * (0.75 + 0.25 * abs(relative)))
+                * uneven.uniform(0.85, 1.15, 3)
+                * (0.2 + UNEVEN * abs(relative) * (0.6 + 0.4 * abs(relative)))
             ),
         ),
         curve=float(uneven.uniform(0.6, 0.85)),

@@ -16,7 +16,9 @@ Chart = tuple[np.ndarray, np.ndarray, np.ndarray]
 Wave = tuple[float, ...]
 
 # The steepest that a move may change along its own axis, so that it can never fold whatever its waves are.
-STEEPEST = 0.5
+STEEPEST = 0.65
+# The amplitude of the wave along the axis, as a share of the others' root mean square.
+ALONG = 0.4
 # Where the windows end: just inside the chest wall and just before the spine, at any height within the chest.
 _RIM, _SPINE, _SOFT, _SPINE_SOFT = 0.97, 1.2, 0.45, 2.5
 _NOTCH = (0.235, 0.42)
@@ -135,4 +137,7 @@ def random_waves(
             direction = rng.normal(0, 1, 3) * np.where(np.arange(3) == axis, 0.6, 1.0)
             direction *= 2 * np.pi / rng.uniform(110, 230) / np.linalg.norm(direction)
             waves.append((axis, *direction.tolist(), rng.uniform(0, 2 * np.pi), float(amplitude)))
+        direction = rng.normal(0, 1, 3) * np.where(np.arange(3) == axis, 3.0, 1.0)
+        direction *= 2 * np.pi / rng.uniform(80, 110) / np.linalg.norm(direction)
+        waves.append((axis, *direction.tolist(), rng.uniform(0, 2 * np.pi), float(ALONG * amplitude_mm[axis])))
     return tuple(waves)
