@@ -4,12 +4,13 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
-from .working import Working, ball, bounding_box, close, components
+from .working import Working, ball, bounding_box, close, components, dilate
 
 _CLOSING_MM = 9.0
 _RING_CM2 = 20.0
-_BAY_MM = 28.0
+_BAY_MM = 45.0
 _BAY_ML = 0.5
+_MOUTH_MM = 8.0
 _BONE_HU = 200.0
 _SLICE_CM2 = 15.0
 _MEDIAL, _ANTERIOR = 0.25, 0.5  # how far a mouth's normal may point medially, and must point sideways if ventral
@@ -65,9 +66,11 @@ def _costal_bays(hu: np.ndarray, lung: np.ndarray, lateral: int, spacing: float)
     closed = close(lung, _BAY_MM / spacing) & ~lung & (hu < _BONE_HU)
     bays = np.zeros(lung.shape, bool)
     for level in np.flatnonzero(closed.any(axis=(1, 2))):
-        bays[level] = closed[level] & _bays_of_slice(lung[level], lateral, spacing)
-    deep = ndimage.binary_opening(bays, ball(2))
-    labels, sizes = components(ndimage.binary_dilation(deep, ball(2)) & bays)
+        bays[level] = _bays_of_slice(lung[level], lateral, spacing) & (hu[level] < _BONE_HU)
+    deep = ndimage.binary_opening(bays & closed, ball(2))
+    # The ball dips into a wide mouth: what it leaves out beside a deep bay, up to the hull, belongs to it.
+    bays &= dilate(deep, _MOUTH_MM / spacing)
+    labels, sizes = components(bays)
     return (sizes * spacing**3 / 1000 >= _BAY_ML)[labels]
 
 

@@ -82,7 +82,7 @@ def _maps(coarse: Coarse) -> dict[str, sitk.Image]:
         "depth": (depth * work.spacing).astype(np.float32),
         "threshold": _threshold(work.hu[window], air, work.spacing),
         "filled": filled.astype(np.float32),
-        "field": work.field[window].astype(np.float32),
+        "field": ndimage.binary_erosion(work.field[window], iterations=2, border_value=1).astype(np.float32),
         "other": other.astype(np.float32),
         "label": coarse.lungs[window][tuple(nearest)],
     }

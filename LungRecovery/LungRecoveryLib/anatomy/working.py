@@ -58,7 +58,8 @@ def working_volume(ct: sitk.Image, spacing_mm: float = WORK_MM) -> Working:
     ones = sitk.Image(ct.GetSize(), sitk.sitkUInt8) + 1
     ones.CopyInformation(ct)
     inside = to_array(resample_mask(ones, grid)) != 0
-    field = inside & ~_padding(raw, inside)
+    raw, padding = _without_padding(ct, grid, raw, inside)
+    field = inside & ~padding
     hu = ndimage.gaussian_filter(raw, _SMOOTH_MM / spacing_mm, mode="nearest")
     # The padding must not darken the tissue beside it: what was smoothed across the border is put back.
     rim = field & ndimage.binary_dilation(~field, iterations=2)
@@ -71,11 +72,20 @@ def mask_volume(mask: np.ndarray, grid: Grid, spacing_mm: float = WORK_MM) -> Wo
     return working_volume(to_image(np.where(mask, -850, 30).astype(np.int16), grid), spacing_mm)
 
 
-def _padding(raw: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The constant filling (at or below -1024 HU) around a reconstructed circle or a crop."""
-    constant = inside & (raw <= AIR_HU + 0.5)
-    constant = ndimage.binary_opening(constant | ~inside, ball(2)) & inside
-    return constant
+def _without_padding(ct: sitk.Image, grid: Grid, raw: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values without the share of padding in them, and where the padding is, (z, y, x) bool.
+
+    Padding is the constant filling (at or below -1024 HU) around a reconstructed circle or a crop. Interpolated with
+    tissue it would look like lung, and such a rim would join lung and table along the border.
+    """
+    share = to_array(resample(sitk.Cast(ct <= AIR_HU, sitk.sitkUInt8) * 250, grid, outside=0.0), np.float32) / 250.0
+    constant = inside & ndimage.binary_opening((share > 0.99) | ~inside, ball(2))
+    near = ndimage.binary_dilation(constant, ball(2)) & inside
+    padding = near & (share > 0.5)
+    rim = near & ~padding & (share > 0)
+    raw = raw.copy()
+    raw[rim] = (raw[rim] - AIR_HU * share[rim]) / (1.0 - share[rim])
+    return raw, padding
 
 
 def ball(radius: int) -> np.ndarray:
