@@ -2,9 +2,10 @@
 
     python Testing/figures/lung_masks.py --output FOLDER scan.nii.gz other.mha dicom_folder ...
 
-leaves one PNG for each scan: axial, coronal and sagittal slices along the patient's axes with the right lung in
-orange, the left lung in blue, their thirds and halves as thin lines, trachea and main bronchi in green and vessels in
-magenta. The figures show patients: they are for the screen, not for a repository.
+leaves two PNGs for each scan, with slices along the patient's axes. NAME_lungs.png: the right lung in orange, the left
+lung in blue, trachea and main bronchi in green, and in white a mask NAME_lung_mask that lies beside the scan.
+NAME_regions.png: thirds as tints, dorsal halves darker, the core outlined, vessels in magenta. The figures show
+patients: they are for the screen, not for a repository.
 """
 
 import argparse
@@ -17,13 +18,18 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import SimpleITK as sitk
+
 from LungRecoveryLib.anatomy.airways import central_airways
 from LungRecoveryLib.anatomy.body import air_in_body, lung_air
 from LungRecoveryLib.anatomy.lungs import LEFT, RIGHT, segment_lungs
+from LungRecoveryLib.anatomy.regions import lung_atoms, region_masks
+from LungRecoveryLib.anatomy.vessels import segment_vessels
 from LungRecoveryLib.anatomy.working import patient_grid, working_volume
-from LungRecoveryLib.grids import grid_of, resample, resample_mask, to_array
+from LungRecoveryLib.grids import Grid, grid_of, resample, resample_mask, to_array, to_image
 
-COLOURS = {"right": "#ff9f1c", "left": "#2ec4ff", "airway": "#6bff6b", "vessel": "#ff4fd8", "given": "#ffffff"}
+SPACING_MM = 1.5
+COLUMNS = 8
+THIRDS = {"upper": (0.0, 0.45, 0.70), "middle": (0.90, 0.62, 0.0), "lower": (0.84, 0.37, 0.0)}  # Okabe and Ito
 
 
 def read(path: Path) -> sitk.Image:
@@ -33,57 +39,89 @@ def read(path: Path) -> sitk.Image:
     return sitk.ReadImage(str(path))
 
 
-def airways_of(ct: sitk.Image, grid) -> np.ndarray:
+def airways_of(ct: sitk.Image, grid: Grid) -> np.ndarray:
     """Trachea and main bronchi as the segmentation sees them, on `grid`."""
     work = working_volume(ct)
     air = air_in_body(work)
-    from LungRecoveryLib.grids import to_image
-
     return to_array(resample_mask(to_image(central_airways(work, air, lung_air(work, air)), work.grid), grid)) > 0
 
 
-def draw(ct: sitk.Image, name: str, target: Path, given: sitk.Image | None = None, columns: int = 8) -> None:
-    """Draw one scan to `target`."""
-    started = time.perf_counter()
-    lungs = segment_lungs(ct)
-    seconds = time.perf_counter() - started
-    grid = patient_grid(grid_of(ct), 1.5)
-    hu = to_array(resample(ct, grid))
-    labels = to_array(resample_mask(lungs, grid))
-    layers = [
-        (labels == RIGHT, COLOURS["right"]),
-        (labels == LEFT, COLOURS["left"]),
-        (airways_of(ct, grid), COLOURS["airway"]),
-    ]
-    if given is not None:
-        layers.append((to_array(resample_mask(given, grid)) > 0, COLOURS["given"]))
-    millilitres = [float((sitk.GetArrayViewFromImage(lungs) == s).sum()) * grid_of(ct).voxel_ml for s in (RIGHT, LEFT)]
-    figure, axes = plt.subplots(4, columns, figsize=(columns * 3.2, 4 * 3.0))
-    occupied = labels if labels.any() else np.ones_like(labels)
-    for row, (axis, share) in enumerate(((0, (0.02, 0.98)), (0, None), (1, (0.05, 0.95)), (2, (0.03, 0.97)))):
-        if share is None:
-            continue
-        levels = np.flatnonzero(occupied.any(axis=tuple(a for a in range(3) if a != axis)))
-        count = columns * 2 if axis == 0 else columns
-        chosen = np.linspace(
-            levels[0] + share[0] * np.ptp(levels), levels[0] + share[1] * np.ptp(levels), count
-        ).astype(int)
-        for place, level in enumerate(chosen):
-            panel = axes[row + place // columns, place % columns]
-            take = lambda array, axis=axis, level=level: (
-                np.take(array, level, axis) if axis == 0 else np.take(array, level, axis)[::-1]
-            )
-            panel.imshow(take(hu), cmap="gray", vmin=-1100, vmax=250)
-            for mask, colour in layers:
-                if take(mask).any():
-                    panel.contour(take(mask), [0.5], colors=colour, linewidths=0.7)
-    for panel in axes.flat:
+def slices(labels: np.ndarray) -> list[tuple[int, int]]:
+    """(axis, level) of the panels: two rows of axial slices, one of coronal and one of sagittal ones."""
+    chosen = []
+    for axis, count in ((0, 2 * COLUMNS), (1, COLUMNS), (2, COLUMNS)):
+        levels = np.flatnonzero(labels.any(axis=tuple(a for a in range(3) if a != axis)))
+        chosen += [(axis, int(level)) for level in np.linspace(levels[0] + 1, levels[-1] - 1, count)]
+    return chosen
+
+
+def cut(array: np.ndarray, axis: int, level: int) -> np.ndarray:
+    """A slice, with the patient's head up in coronal and sagittal ones."""
+    section = np.take(array, level, axis)
+    return section if axis == 0 else section[::-1]
+
+
+def sheet(hu: np.ndarray, labels: np.ndarray, title: str, target: Path, paint) -> None:
+    """Write a sheet of slices; `paint(panel, axis, level)` draws on each."""
+    figure, axes = plt.subplots(4, COLUMNS, figsize=(COLUMNS * 3.2, 12.0))
+    for panel, (axis, level) in zip(axes.flat, slices(labels), strict=True):
+        panel.imshow(cut(hu, axis, level), cmap="gray", vmin=-1100, vmax=250)
+        paint(panel, axis, level)
         panel.axis("off")
-    figure.suptitle(f"{name}: right {millilitres[0]:.0f} ml, left {millilitres[1]:.0f} ml, {seconds:.1f} s")
+    figure.suptitle(title + "  Research use only; not for diagnosis")
     figure.tight_layout()
     figure.savefig(target, dpi=75)
     plt.close(figure)
-    print(name, [round(v) for v in millilitres], round(seconds, 1), "s")
+
+
+def outline(panel, mask: np.ndarray, colour: str) -> None:
+    """The contour of a mask, if there is any in this slice."""
+    if mask.any():
+        panel.contour(mask, [0.5], colors=colour, linewidths=0.7)
+
+
+def draw(path: Path, output: Path) -> None:
+    """Segment one scan and write its two sheets."""
+    ct = read(path)
+    name = "_".join(path.parts[-2:]).split(".")[0]
+    beside = path.with_name(path.name.replace(".", "_lung_mask.", 1))
+    started = time.perf_counter()
+    lungs = segment_lungs(ct)
+    seconds = time.perf_counter() - started
+    vessels, atoms = segment_vessels(ct, lungs), lung_atoms(lungs)
+    grid = patient_grid(grid_of(ct), SPACING_MM)
+    hu, labels = to_array(resample(ct, grid)), to_array(resample_mask(lungs, grid))
+    layers = [(labels == RIGHT, "#ff9f1c"), (labels == LEFT, "#2ec4ff"), (airways_of(ct, grid), "#6bff6b")]
+    if beside != path and beside.exists():
+        layers.append((to_array(resample_mask(sitk.ReadImage(str(beside)), grid)) > 0, "#ffffff"))
+    native = sitk.GetArrayViewFromImage(lungs)
+    volumes = [round(float((native == side).sum()) * grid_of(ct).voxel_ml) for side in (RIGHT, LEFT)]
+    title = f"{name}: right {volumes[0]} ml, left {volumes[1]} ml, {seconds:.1f} s."
+
+    def lung_sheet(panel, axis, level):
+        for mask, colour in layers:
+            outline(panel, cut(mask, axis, level), colour)
+
+    tint = np.zeros((*grid.shape, 4), np.float32)
+    masks = region_masks(resample_mask(atoms, grid))
+    for region, mask in masks.items():
+        third = region.split("_")[-1]
+        if third in THIRDS:
+            tint[mask] = (*THIRDS[third], 0.35)
+    for region in ("right_dorsal", "left_dorsal"):
+        if region in masks:
+            tint[masks[region], :3] *= 0.55
+    core = masks.get("core", np.zeros(grid.shape, bool))
+    vessel = to_array(resample_mask(vessels, grid)) > 0
+
+    def region_sheet(panel, axis, level):
+        panel.imshow(cut(tint, axis, level), interpolation="nearest")
+        outline(panel, cut(core, axis, level), "#ffffff")
+        panel.contourf(cut(vessel, axis, level), [0.5, 1.5], colors="#ff4fd8", alpha=0.8)
+
+    sheet(hu, labels, title, output / f"{name}_lungs.png", lung_sheet)
+    sheet(hu, labels, title, output / f"{name}_regions.png", region_sheet)
+    print(title)
 
 
 def main() -> None:
@@ -94,11 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for path in options.scans:
-        mask = path.with_name(path.name.replace(".mha", "_lung_mask.mha"))
-        given = sitk.ReadImage(str(mask)) if mask != path and mask.exists() else None
-        name = "_".join(path.parts[-2:]).split(".")[0]
-        ct = read(path)
-        draw(ct, name, options.output / f"{name}.png", given)
+        draw(path, options.output)
 
 
 if __name__ == "__main__":
