@@ -10,6 +10,7 @@ _TUBE_HU = -700.0  # the lumen of a trachea with its partial volume rim
 _LUMEN_HU = -880.0  # the middle of the lumen: nothing but air
 _AREA_MM2 = (25.0, 1000.0)
 _LENGTH_MM = 16.0
+_BRONCHUS_ML = 1.0
 _TREE_ML = 160.0  # a trachea with bronchi has 40-120 ml
 
 
@@ -30,8 +31,9 @@ def central_airways(work: Working, air: np.ndarray, lung_air: np.ndarray) -> np.
     # Edge padding: a trachea which the border of a crop cuts in half is no thinner for that.
     padded = np.pad(tree, 2, mode="edge")
     wide = ndimage.binary_opening(padded, ball(1))[2:-2, 2:-2, 2:-2] | seed
-    labels, _ = components(wide)
-    wide = np.isin(labels, _names(labels[seed]))
+    # A main bronchus may hang on the trachea by a neck that the opening cuts: large pieces of the tree stay.
+    labels, sizes = components(wide)
+    wide = (sizes * work.voxel_ml >= _BRONCHUS_ML)[labels] | seed
     return dilate(wide, 1.5) & work.field
 
 
