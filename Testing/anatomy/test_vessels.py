@@ -5,7 +5,6 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from LungRecoveryLib.anatomy.lungs import segment_lungs
 from LungRecoveryLib.anatomy.vessels import segment_vessels
 from LungRecoveryLib.grids import Grid, grid_of, same_grid, to_array, to_image
 
@@ -83,12 +82,11 @@ def test_an_empty_lung_has_no_vessels(shapes):
 
 
 @pytest.mark.realdata
-def test_real_scans(real_data):
+def test_real_scans(real_chest):
     """A normal lung is left with under 1 % abnormal share, a COVID lung with its lesions (about 2 %)."""
     shares = {}
     for name in ("normal001", "covid_p001"):
-        ct = sitk.ReadImage(str(real_data / "chest-ct" / f"{name}.nii.gz"))
-        lungs = segment_lungs(ct)
+        ct, lungs = real_chest(name)
         inner = ndimage.binary_erosion(to_array(lungs) > 0, iterations=2)
         hu, vessels = to_array(ct), to_array(segment_vessels(ct, lungs)) > 0
         shares[name] = ((hu >= -700) & (hu <= 100) & inner & ~vessels).sum() / inner.sum()

@@ -3,8 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from .body import pure_air_level
-from .working import Working, ball, components, dilate
+from .working import Working, ball, bounding_box, components, dilate
 
 _TUBE_HU = -700.0  # the lumen of a trachea with its partial volume rim
 _LUMEN_HU = -880.0  # the middle of the lumen: nothing but air
@@ -24,6 +23,15 @@ def central_airways(work: Working, air: np.ndarray, lung_air: np.ndarray) -> np.
     tree grows by rising thresholds until it would leak into the lungs (Mori 1996, "explosion control"); an opening
     then leaves tubes of 6 mm and more.
     """
+    result = np.zeros(air.shape, bool)
+    if lung_air.any():
+        window = bounding_box(air, 3)
+        result[window] = _central_airways(work.part(window), air[window], lung_air[window])
+    return result
+
+
+def _central_airways(work: Working, air: np.ndarray, lung_air: np.ndarray) -> np.ndarray:
+    """:func:`central_airways` within the box that holds the air."""
     seed = _trachea(work, air, lung_air)
     if seed is None:
         return np.zeros(air.shape, bool)
@@ -84,7 +92,7 @@ def _trachea(work: Working, air: np.ndarray, lung_air: np.ndarray) -> np.ndarray
 
 def _grow(work: Working, air: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """The tree of air that hangs on the trachea, grown by steps of 10 HU until one more would leak into a lung."""
-    start = pure_air_level(work) + 30.0
+    start = work.pure_air_hu + 30.0
     core = seed & (work.hu <= max(start, np.percentile(work.hu[seed], 25)))
     tree, volume = seed, None
     for threshold in np.arange(float(work.hu[core].max()) + 1.0, -640.0, 10.0):

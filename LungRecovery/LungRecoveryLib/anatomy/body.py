@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from .working import Working, ball, components
+from .working import Working, ball, bounding_box, components
 
 AIR_HU = -300.0  # darker than this: air or aerated lung, up to dense ground glass
 _DENSE_HU = -250.0
@@ -56,19 +56,13 @@ def _outside_air(work: Working, air: np.ndarray) -> np.ndarray:
     border[:, 0] = border[:, -1] = border[:, :, 0] = border[:, :, -1] = True
     touches = np.zeros(len(sizes), bool)
     touches[np.unique(labels[border & air])] = True
-    pure = np.bincount(labels.ravel(), (work.hu < pure_air_level(work) + _PURE_MARGIN).ravel(), len(sizes))
+    pure = np.bincount(labels.ravel(), (work.hu < work.pure_air_hu + _PURE_MARGIN).ravel(), len(sizes))
     outside = touches & (pure > 0.5 * sizes)
     outside[0] = False
     outside = outside[labels]
     pieces, voxels = components(air)
     share = np.bincount(pieces.ravel(), outside.ravel(), len(voxels)) / np.maximum(voxels, 1)
     return outside & (share > _OUTSIDE_SHARE)[pieces]
-
-
-def pure_air_level(work: Working) -> float:
-    """The HU of pure air in this scan: near -1000, but calibrations differ by tens of HU."""
-    dark = work.hu[work.field & (work.hu < AIR_HU)]
-    return min(float(np.percentile(dark, 5)) if dark.size else -1000.0, -965.0)
 
 
 def _body(work: Working) -> np.ndarray:
@@ -106,6 +100,15 @@ def lung_air(work: Working, air: np.ndarray) -> np.ndarray:
     are told apart as pieces at _MARKER_HU without their narrow necks, which a watershed then lets grow again. A piece
     of pure air is a cyst or a bronchus when lung lies caudal of it, and gas otherwise.
     """
+    result = np.zeros(air.shape, bool)
+    if air.any():
+        window = bounding_box(air, 2)
+        result[window] = _lung_air(work.part(window), air[window])
+    return result
+
+
+def _lung_air(work: Working, air: np.ndarray) -> np.ndarray:
+    """:func:`lung_air` within the box that holds the air."""
     labels, sizes = components(ndimage.binary_opening(air & (work.hu < _MARKER_HU), ball(1)))
     empty = _empty_pieces(work, labels, sizes)
     large = (sizes * work.voxel_ml >= _MARKER_ML) | (sizes == sizes.max(initial=0))
@@ -125,7 +128,7 @@ def lung_air(work: Working, air: np.ndarray) -> np.ndarray:
 def _empty_pieces(work: Working, labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Which of the labelled pieces hold pure air, (labels,) bool: most of the inside of a piece, or the middle of a
     bubble, most of which is blurred."""
-    level = pure_air_level(work)
+    level = work.pure_air_hu
     inner = np.where(ndimage.binary_erosion(labels > 0, ball(1)), labels, 0)
     empty = np.zeros(len(sizes), bool)
     boxes = ndimage.find_objects(labels)

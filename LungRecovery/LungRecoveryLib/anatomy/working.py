@@ -4,16 +4,18 @@ Every rule about anatomy ("the right lung lies at smaller x", "the table lies do
 (z, y, x) whose axes run along the patient's S, P and L directions, whatever the direction cosines of the scan.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..grids import AIR_HU, Grid, grid_of, resample, resample_mask, to_array, to_image
+from ..grids import AIR_HU, Grid, crop, grid_of, resample, resample_mask, to_array, to_image
 
 WORK_MM = 2.0
 _SMOOTH_MM = 1.2
+_DARK_HU = -300.0
+_PURE_AIR_MOST_HU = -965.0
 
 
 @dataclass(frozen=True)
@@ -21,17 +23,24 @@ class Working:
     """A scan on a cubic grid along the patient's axes.
 
     `hu` (z, y, x) float32 is lightly smoothed; `field` (z, y, x) bool says where the scan has measured anything:
-    neither beyond its borders nor in the padding around a reconstructed circle.
+    neither beyond its borders nor in the padding around a reconstructed circle. `pure_air_hu` is the HU of pure air in
+    this scan: near -1000, but calibrations differ by tens of HU.
     """
 
     grid: Grid
     hu: np.ndarray
     field: np.ndarray
+    pure_air_hu: float
 
     @property
     def voxel_ml(self) -> float:
         """The volume of a voxel in millilitres."""
         return self.grid.voxel_ml
+
+    def part(self, window: tuple[slice, ...]) -> "Working":
+        """The part within slices (z, y, x)."""
+        start, size = zip(*((s.start, s.stop - s.start) for s in window[::-1]), strict=True)
+        return replace(self, grid=crop(self.grid, start, size), hu=self.hu[window], field=self.field[window])
 
     @property
     def spacing(self) -> float:
@@ -64,7 +73,9 @@ def working_volume(ct: sitk.Image, spacing_mm: float = WORK_MM) -> Working:
     # The padding must not darken the tissue beside it: what was smoothed across the border is put back.
     rim = field & ndimage.binary_dilation(~field, iterations=2)
     hu[rim] = raw[rim]
-    return Working(grid, hu, field)
+    dark = hu[field & (hu < _DARK_HU)]
+    pure_air = min(float(np.percentile(dark, 5)) if dark.size else -1000.0, _PURE_AIR_MOST_HU)
+    return Working(grid, hu, field, pure_air)
 
 
 def mask_volume(mask: np.ndarray, grid: Grid, spacing_mm: float = WORK_MM) -> Working:
@@ -96,9 +107,11 @@ def ball(radius: int) -> np.ndarray:
 
 def dilate(mask: np.ndarray, radius: float) -> np.ndarray:
     """Dilation by a ball of `radius` voxels (any size, by distances); nothing lies outside the array."""
-    if not mask.any():
-        return mask.copy()
-    return ndimage.distance_transform_edt(~mask) <= radius
+    result = mask.copy()
+    if mask.any():
+        window = bounding_box(mask, int(np.ceil(radius)) + 1)
+        result[window] = ndimage.distance_transform_edt(~mask[window]) <= radius
+    return result
 
 
 def erode(mask: np.ndarray, radius: float) -> np.ndarray:
