@@ -9,7 +9,7 @@ import torch
 from . import flow, losses
 from .align import matrix_and_offset
 from .prepare import PreparedPair
-from .velocity import Axis, Velocity, faded
+from .velocity import SQUARINGS, Axis, Velocity, faded
 
 FADE_MM = 36.0
 # Regularity of the velocity, times a level's smoothness: bending lets lungs expand freely and keeps the Jacobian calm,
@@ -17,6 +17,10 @@ FADE_MM = 36.0
 BENDING, DIFFUSION = 2.0, 0.3
 # A level ends at this share of its rate, so that Adam's last steps do not stir the Jacobian.
 LAST_RATE = 0.2
+# Where tissue density changed by about this much (g/ml), a lesion came or went: the images there say little about
+# motion, and their pull would be read as volume change.
+DENSITY_CHANGE = 0.08
+_CHANGE_SCALE, _CHANGE_RADIUS = 2, 2
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ def _refine_level(pair, alignment, level, start, progress) -> Velocity:
     initial = rest if start is None else start.moved_to(rest)
     coefficients = initial.coefficients.clone().requires_grad_(True)
     warp_level = _LevelWarp(pair, alignment, level.scale, initial.axes, tuple(fixed.shape))
+    if start is not None and level.scale <= _CHANGE_SCALE:
+        mask = mask * _trust(pair, alignment, start, level.scale, tuple(fixed.shape))
     similarity = losses.Lncc(fixed, mask)
     optimizer = torch.optim.Adam([coefficients], lr=level.rate)
     for step in range(level.steps):
@@ -75,6 +81,29 @@ def _refine_level(pair, alignment, level, start, progress) -> Velocity:
         optimizer.step()
         progress((step + 1) / level.steps)
     return Velocity(coefficients.detach(), initial.axes)
+
+
+def _trust(pair, alignment, velocity: Velocity, scale: int, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Weights (0 to 1) of a level's voxels: low where, motion so far taken out, tissue density has changed.
+
+    The change is J I_moving(phi) - I_fixed, both (HU + 1000) / 1000, averaged over about 15 mm inside the lungs, so
+    that noise and vessels still apart by a few millimetres count for little; the weight is Geman and McClure's.
+    """
+    fixed, moving, mask = pair.level(_CHANGE_SCALE)
+    warp_level = _LevelWarp(pair, alignment, _CHANGE_SCALE, velocity.axes, tuple(fixed.shape))
+    with torch.no_grad():
+        nodes = warp_level.displacement(warp_level.velocity(velocity.coefficients))
+        jacobian = flow.jacobian_determinant(nodes / warp_level.spacing)[None]
+        jacobian = flow.expand(jacobian, warp_level.to_voxels)[0] * abs(
+            float(np.linalg.det(matrix_and_offset(alignment)[0]))
+        )
+        warped = flow.warp(moving, warp_level.coordinates_of(nodes))
+        inside = losses.box_sum(mask, _CHANGE_RADIUS).clamp(min=1e-6)
+        change = losses.box_sum((jacobian * warped - fixed) * mask, _CHANGE_RADIUS) / inside
+        trust = 1 / (1 + (change / DENSITY_CHANGE) ** 2) ** 2
+    if scale == _CHANGE_SCALE:
+        return trust
+    return torch.nn.functional.interpolate(trust[None, None], shape, mode="nearest")[0, 0]
 
 
 def _roughness(velocity: torch.Tensor) -> torch.Tensor:
@@ -105,7 +134,14 @@ class _LevelWarp:
 
     def coordinates(self, velocity: torch.Tensor) -> torch.Tensor:
         """Where the level's voxels go, in voxels of the moving level: (3, z, y, x)."""
-        displacement = flow.exponentiate(velocity / self.spacing, 6, self.identity) * self.spacing
+        return self.coordinates_of(self.displacement(velocity))
+
+    def displacement(self, velocity: torch.Tensor) -> torch.Tensor:
+        """exp(v) - id at the control nodes, (3, z, y, x) in voxels of the fixed box."""
+        return flow.exponentiate(velocity / self.spacing, SQUARINGS, self.identity) * self.spacing
+
+    def coordinates_of(self, displacement: torch.Tensor) -> torch.Tensor:
+        """As :meth:`coordinates`, from the displacement at the control nodes."""
         fine = flow.expand(displacement, self.to_voxels)
         return self.affine_coordinates + torch.einsum("ij,jzyx->izyx", self.matrix, fine)
 

@@ -150,37 +150,30 @@ def _align_and_refine(fixed, moving, fixed_lungs, moving_lungs, levels, device, 
 
 def _measure(deformation, grid, fixed, moving, fixed_lungs, moving_lungs) -> Registration:
     transform, inverse = deformation.transform(), deformation.inverse_transform()
-    displacement, jacobian = deformation.on(grid)
-    displacement_image = grids.to_image(displacement, grid)
-    # The full field moves the images: SimpleITK warps by it faster than by the composite transform.
-    full = sitk.DisplacementFieldTransform(sitk.Cast(displacement_image, sitk.sitkVectorFloat64))
     labels = grids.resample_mask(fixed_lungs, grid)
-    warped = grids.resample(moving, grid, full)
-    warped_lungs = grids.resample_mask(moving_lungs, grid, full)
-    inside = sitk.Image(moving.GetSize(), sitk.sitkUInt8) + 1
-    inside.CopyInformation(moving)
-    inside = grids.resample_mask(inside, grid, full)
+    warped_lungs = grids.resample_mask(moving_lungs, grid, transform)
     lung = sitk.GetArrayViewFromImage(labels) != 0
     other = sitk.GetArrayViewFromImage(warped_lungs) != 0
     if not (lung & other).any():
         raise BadInput("The lungs of the two scans do not overlap: give scans, or masks, of the same lung.")
-    fixed_hu = grids.to_array(grids.resample(fixed, grid), np.float32)
-    seen = lung & (sitk.GetArrayViewFromImage(inside) != 0)
-    before = grids.to_array(grids.resample(moving, grid), np.float32)
+    displacement, jacobian = deformation.on(grid)
+    inside = grids.resample_mask(_everywhere(moving), grid, transform)
+    warped = grids.resample(moving, grid, transform)
+    before, after = _similarities(fixed, moving, labels, inside, warped)
     inverse_error = inverse_consistency(transform, inverse, grid, lung)
     return Registration(
         transform=transform,
         inverse_transform=inverse,
         grid=grid,
         warped=warped,
-        displacement=displacement_image,
+        displacement=grids.to_image(displacement, grid),
         jacobian=grids.to_image(jacobian, grid),
         fixed_lungs=labels,
         warped_lungs=warped_lungs,
         inside=inside,
         folding_percent=float(100.0 * (jacobian[lung] <= 0).mean()),
-        similarity_before=refinement.similarity_of(fixed_hu, before, seen),
-        similarity_after=refinement.similarity_of(fixed_hu, grids.to_array(warped, np.float32), seen),
+        similarity_before=before,
+        similarity_after=after,
         inverse_mean_mm=float(inverse_error.mean()),
         inverse_p95_mm=float(np.percentile(inverse_error, 95)),
         lung_dice=float(2.0 * (lung & other).sum() / (lung.sum() + other.sum())),
@@ -188,6 +181,23 @@ def _measure(deformation, grid, fixed, moving, fixed_lungs, moving_lungs) -> Reg
         settings={},
         device="",
     )
+
+
+def _everywhere(scan: sitk.Image) -> sitk.Image:
+    """A mask of a scan's whole field of view."""
+    mask = sitk.Image(scan.GetSize(), sitk.sitkUInt8) + 1
+    mask.CopyInformation(scan)
+    return mask
+
+
+def _similarities(fixed, moving, lungs, inside, warped) -> tuple[float, float]:
+    """Mean squared LNCC in the lungs that both scans see, as the scans lie in the scanner and after registration."""
+    box = grids.crop_to_mask(lungs, margin_mm=5.0)
+    seen = grids.to_array(grids.resample_mask(lungs, box)) * grids.to_array(grids.resample_mask(inside, box)) != 0
+    target = grids.to_array(grids.resample(fixed, box), np.float32)
+    before = grids.to_array(grids.resample(moving, box), np.float32)
+    after = grids.to_array(grids.resample(warped, box), np.float32)
+    return refinement.similarity_of(target, before, seen), refinement.similarity_of(target, after, seen)
 
 
 def inverse_consistency(transform, inverse, grid: Grid, mask: np.ndarray, count: int = 20000) -> np.ndarray:

@@ -16,6 +16,8 @@ from .align import matrix_and_offset
 SQUARINGS = 6
 # Nodes of the control grid beyond the fixed image on each side: the deformation fades to the affine part there.
 FADE_NODES = 3
+# Maps are made in slabs of this many slices: a native scan's would not fit into memory at once.
+_SLAB = 32
 
 
 @dataclass(frozen=True)
@@ -134,18 +136,36 @@ class Deformation:
 
         `grid` has the axes of the box; its spacing is free. Both include the affine part. float32.
         """
-        nodes, axes = self._forward
-        first = self.box.indices(np.array([grid.origin]))[0]
-        step = np.array(grid.spacing) / np.array(self.box.spacing)
-        matrices = [
-            flow.cubic_matrix(axis.nodes(torch.arange(n) * step[2 - k] + first[2 - k]).float(), axis.count)
-            for k, (axis, n) in enumerate(zip(axes, grid.shape, strict=True))
-        ]
-        voxels = flow.expand(nodes.cpu(), matrices)
         matrix, offset = matrix_and_offset(self.affine)
-        in_grid_voxels = voxels / torch.tensor(step, dtype=torch.float32)[:, None, None, None]
-        jacobian = flow.jacobian_determinant(in_grid_voxels).numpy() * np.float32(np.linalg.det(matrix))
-        return self._with_affine(voxels.numpy(), grid, matrix, offset), jacobian
+        scale = np.float32(np.linalg.det(matrix))
+        field = np.empty((3, *grid.shape), np.float32)
+        jacobian = np.empty(grid.shape, np.float32)
+        for low in range(0, grid.shape[0], _SLAB):
+            high = min(low + _SLAB, grid.shape[0])
+            # A slice more on either side, so that differences are central at the slabs' borders too.
+            first, last = max(low - 1, 0), min(high + 1, grid.shape[0])
+            voxels = self._voxels(grid, first, last)
+            keep = slice(low - first, high - first)
+            in_grid_voxels = voxels / torch.tensor(self._step(grid), dtype=torch.float32)[:, None, None, None]
+            jacobian[low:high] = flow.jacobian_determinant(in_grid_voxels)[keep].numpy() * scale
+            slab = grids.crop(grid, (0, 0, low), (grid.size[0], grid.size[1], high - low))
+            field[:, low:high] = self._with_affine(voxels[:, keep].numpy(), slab, matrix, offset)
+        return field, jacobian
+
+    def _step(self, grid: Grid) -> np.ndarray:
+        """A grid's spacing (x, y, z) in voxels of the box."""
+        return np.array(grid.spacing) / np.array(self.box.spacing)
+
+    def _voxels(self, grid: Grid, low: int, high: int) -> torch.Tensor:
+        """exp(v) - id at the slices `low` to `high` of a grid, in voxels of the box: (3, z, y, x)."""
+        nodes, axes = self._forward
+        first, step = self.box.indices(np.array([grid.origin]))[0], self._step(grid)
+        ranges = ((low, high), (0, grid.shape[1]), (0, grid.shape[2]))
+        matrices = [
+            flow.cubic_matrix(axis.nodes(torch.arange(*r) * step[2 - k] + first[2 - k]).float(), axis.count)
+            for k, (axis, r) in enumerate(zip(axes, ranges, strict=True))
+        ]
+        return flow.expand(nodes.cpu(), matrices)
 
     def _with_affine(self, voxels: np.ndarray, grid: Grid, matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """matrix (p + u) + offset - p = (matrix - 1) p + offset + matrix u, in LPS mm, float32."""
