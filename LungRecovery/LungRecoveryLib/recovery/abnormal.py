@@ -32,7 +32,7 @@ def abnormal_mask(
 
     `ct` in HU; `lungs` and `vessels` (with their blurred rim, as `anatomy.vessels` gives them; None: no vessel is
     known) on its grid, as images or arrays (z, y, x), any value but 0 counting. The estimate is steady against noise up
-    to an SD of 60 HU at 1.5 mm; lesions thinner than about 4 mm or smaller than 0.15 ml are not seen.
+    to an SD of 60 HU at 1.5 mm; lesions thinner than about 7 mm or smaller than 0.15 ml are not seen.
     """
     result = np.zeros(ct.GetSize()[::-1], bool)
     whole = as_mask(lungs)
@@ -108,9 +108,10 @@ def _carried(hu: np.ndarray, known: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _without_thin_parts(mask: np.ndarray) -> np.ndarray:
+    """The mask where it is at least five voxels thick: walls of airways at the hila are thinner."""
     cross = ndimage.generate_binary_structure(3, 1)
-    core = ndimage.binary_opening(mask, cross)
-    return ndimage.binary_dilation(core, cross, iterations=2, mask=mask)
+    core = ndimage.binary_opening(mask, ndimage.iterate_structure(cross, 2))
+    return ndimage.binary_dilation(core, cross, iterations=3, mask=mask)
 
 
 def _without_specks(mask: np.ndarray, grid: Grid) -> np.ndarray:

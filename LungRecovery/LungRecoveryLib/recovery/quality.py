@@ -29,15 +29,15 @@ class Thresholds:
     """Where the verdict turns. Edit with `dataclasses.replace`; `dataclasses.asdict` is JSON-able.
 
     A registration fails above `fail_folds_percent`, below `fail_dice` or when the similarity's gain is not above
-    `fail_similarity_gain`, except where both scans were as good as identical before (`identical_similarity`), where
-    nothing can be gained. It is to be reviewed above `review_folds_percent`, below `review_dice`, above
+    `fail_similarity_gain`, except where the scans matched before and still do (both at least `identical_similarity`;
+    scans of different breaths or positions start far below), where nothing can be gained. It is to be reviewed above `review_folds_percent`, below `review_dice`, above
     `review_inverse_p95_mm` or with a volume ratio outside low..high.
     """
 
     fail_folds_percent: float = 0.1
     fail_dice: float = 0.90
     fail_similarity_gain: float = 0.0
-    identical_similarity: float = 0.98
+    identical_similarity: float = 0.7
     review_folds_percent: float = 0.0
     review_dice: float = 0.95
     review_inverse_p95_mm: float = 1.0

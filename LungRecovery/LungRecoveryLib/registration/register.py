@@ -24,7 +24,7 @@ _COARSE = (Level(4, 4, 40, 0.3, 3.0), Level(4, 2, 40, 0.2, 3.0))
 PRESETS: dict[str, tuple[Level, ...]] = {
     "fast": (*_COARSE, Level(2, 4, 40, 0.15, 0.5)),
     "standard": (*_COARSE, Level(2, 4, 50, 0.15, 1.0), Level(1, 4, 20, 0.15, 1.0)),
-    "accurate": (*_COARSE, Level(2, 4, 80, 0.15, 1.0), Level(1, 4, 60, 0.15, 0.5)),
+    "accurate": (*_COARSE, Level(2, 4, 80, 0.15, 1.0), Level(1, 4, 50, 0.15, 1.0)),
 }
 
 
