@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from LungRecoveryLib import acquisition
 from LungRecoveryLib.acquisition import Acquisition, best_combination, breath_phase, kernel_class, mismatch
 

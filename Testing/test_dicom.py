@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from LungRecoveryLib import grids
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.images import read_scan, read_scans

@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+
 from LungRecoveryLib import files
 from LungRecoveryLib.errors import BadInput, Cancelled
 from LungRecoveryLib.files import atomic_directory, atomic_file, atomic_write_json, atomic_write_text

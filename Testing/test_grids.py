@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from LungRecoveryLib import grids
 from LungRecoveryLib.grids import Grid
 

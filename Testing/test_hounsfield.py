@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from LungRecoveryLib import grids
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.hounsfield import to_hounsfield

@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from LungRecoveryLib import grids
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.image_files import format_of

@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import SimpleITK as sitk
+
 from LungRecoveryLib.grids import grid_of, isotropic_grid, resample, to_array
 from LungRecoveryLib.phantom import KINDS, make_patient
 

@@ -3,6 +3,7 @@
 import functools
 
 import pytest
+
 from LungRecoveryLib.phantom import Patient, make_pair, make_patient
 
 SMALL = {"size": (88, 68, 92), "spacing": (3.5, 3.5, 3.5)}

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import same_grid, to_array
 from LungRecoveryLib.phantom import make_patient, write_patient

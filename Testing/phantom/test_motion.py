@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from LungRecoveryLib.grids import to_array
 from LungRecoveryLib.phantom import make_pair
 from LungRecoveryLib.phantom.motion import Motion, Thorax, random_motion

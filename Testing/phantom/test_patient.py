@@ -4,10 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_erosion, distance_transform_edt
+
 from LungRecoveryLib.errors import BadInput, Cancelled
 from LungRecoveryLib.grids import grid_of, same_grid, sample, to_array
 from LungRecoveryLib.phantom import KINDS, make_pair, make_patient
-from scipy.ndimage import binary_erosion, distance_transform_edt
 
 SMALL = {"size": (88, 68, 92), "spacing": (3.5, 3.5, 3.5)}
 

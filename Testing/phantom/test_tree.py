@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from LungRecoveryLib.phantom.frames import make_grid
 from LungRecoveryLib.phantom.tree import bend, grow, paint, polyline
 

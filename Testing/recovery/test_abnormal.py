@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
+
 from LungRecoveryLib.grids import Grid, to_array, to_image
 from LungRecoveryLib.recovery.abnormal import abnormal_mask
-from scipy import ndimage
 
 SHAPE = (64, 72, 68)
 HEALTHY, GLASS, DENSE, BLOOD = -840.0, -570.0, -40.0, 45.0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from LungRecoveryLib.grids import Grid, to_array, to_image
 from LungRecoveryLib.recovery import density
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from LungRecoveryLib.recovery import fits
 
 DAYS = np.array([0.0, 30.0, 60.0, 90.0, 180.0, 360.0])

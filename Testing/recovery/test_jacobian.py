@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import Grid, to_array, to_image
 from LungRecoveryLib.recovery import jacobian

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from LungRecoveryLib.grids import Grid, to_image
 from LungRecoveryLib.recovery import quality
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from LungRecoveryLib.grids import Grid, to_image
 from LungRecoveryLib.recovery import score
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from LungRecoveryLib.errors import Cancelled
 from LungRecoveryLib.recovery.trajectory import trajectory
 

@@ -48,11 +48,11 @@ class Approach:
 
 
 def weights_of(errors: np.ndarray) -> np.ndarray:
-    """Weights 1 / error^2 of the points (n,); a point said to be exact weighs as one of half the typical error."""
+    """Weights 1 / error^2 of the points (n,); a point said to be exact weighs as a typical one."""
     positive = errors[errors > 0]
     if positive.size == 0:
         return np.ones_like(errors)
-    return 1.0 / np.maximum(errors, 0.5 * np.median(positive)) ** 2
+    return 1.0 / np.maximum(errors, np.median(positive)) ** 2
 
 
 def fit_line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Line:

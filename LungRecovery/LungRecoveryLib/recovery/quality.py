@@ -30,8 +30,9 @@ class Thresholds:
 
     A registration fails above `fail_folds_percent`, below `fail_dice` or when the similarity's gain is not above
     `fail_similarity_gain`, except where the scans matched before and still do (both at least `identical_similarity`;
-    scans of different breaths or positions start far below), where nothing can be gained. It is to be reviewed above `review_folds_percent`, below `review_dice`, above
-    `review_inverse_p95_mm` or with a volume ratio outside low..high.
+    scans of different breaths or positions start far below), where nothing can be gained. It is to be reviewed above
+    `review_folds_percent`, below `review_dice`, above `review_inverse_p95_mm` or with a volume ratio outside
+    low..high.
     """
 
     fail_folds_percent: float = 0.1
