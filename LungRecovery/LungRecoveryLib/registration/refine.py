@@ -19,8 +19,8 @@ BENDING, DIFFUSION = 2.0, 0.3
 LAST_RATE = 0.2
 # Where tissue density changed by about this much (g/ml), a lesion came or went: the images there say little about
 # motion, and their pull would be read as volume change.
-DENSITY_CHANGE = 0.08
-_CHANGE_SCALE, _CHANGE_RADIUS = 2, 2
+DENSITY_CHANGE = 0.12
+_CHANGE_SCALE, _CHANGE_RADIUS, _BORDER = 2, 3, 1
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _refine_level(pair, alignment, level, start, progress) -> Velocity:
 def _trust(pair, alignment, velocity: Velocity, scale: int, shape: tuple[int, int, int]) -> torch.Tensor:
     """Weights (0 to 1) of a level's voxels: low where, motion so far taken out, tissue density has changed.
 
-    The change is J I_moving(phi) - I_fixed, both (HU + 1000) / 1000, averaged over about 15 mm inside the lungs, so
+    The change is J I_moving(phi) - I_fixed, both (HU + 1000) / 1000, averaged over about 20 mm inside the lungs, so
     that noise and vessels still apart by a few millimetres count for little; the weight is Geman and McClure's.
     """
     fixed, moving, mask = pair.level(_CHANGE_SCALE)
@@ -98,8 +98,10 @@ def _trust(pair, alignment, velocity: Velocity, scale: int, shape: tuple[int, in
             float(np.linalg.det(matrix_and_offset(alignment)[0]))
         )
         warped = flow.warp(moving, warp_level.coordinates_of(nodes))
-        inside = losses.box_sum(mask, _CHANGE_RADIUS).clamp(min=1e-6)
-        change = losses.box_sum((jacobian * warped - fixed) * mask, _CHANGE_RADIUS) / inside
+        # A pleura that is still a few millimetres off is no change of density: only voxels within the lung count.
+        within = (losses.box_sum(mask, _BORDER) > (2 * _BORDER + 1) ** 3 - 0.5).float()
+        inside = losses.box_sum(within, _CHANGE_RADIUS).clamp(min=1e-6)
+        change = losses.box_sum((jacobian * warped - fixed) * within, _CHANGE_RADIUS) / inside
         trust = 1 / (1 + (change / DENSITY_CHANGE) ** 2) ** 2
     if scale == _CHANGE_SCALE:
         return trust
