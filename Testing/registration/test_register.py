@@ -109,7 +109,7 @@ def test_a_scan_registers_onto_itself_by_the_identity(pair):
     lung = sitk.GetArrayViewFromImage(result.fixed_lungs) != 0
     assert np.abs(np.log(grids.to_array(result.jacobian)[lung])).mean() < 0.005
     assert np.linalg.norm(grids.to_array(result.displacement), axis=0)[lung].mean() < 0.05
-    assert result.similarity_after > 0.95
+    assert result.similarity_after > 0.9
 
 
 def test_a_follow_up_cut_short_registers_where_both_scans_see_the_lung(pair):

@@ -27,7 +27,6 @@ def register(pair: Pair, initial: sitk.AffineTransform, threads: int) -> sitk.Tr
         parameters.AddParameterMap(stage)
     elastix = itk.ElastixRegistrationMethod.New(_to_itk(windowed(pair.fixed)), _to_itk(windowed(pair.moving)))
     elastix.SetFixedMask(_to_itk(binary(pair.fixed_lungs, MASK_MARGIN_MM)))
-    elastix.SetMovingMask(_to_itk(binary(pair.moving_lungs, MASK_MARGIN_MM)))
     elastix.SetExternalInitialTransform(_affine_to_itk(initial))
     elastix.SetParameterObject(parameters)
     elastix.SetLogToConsole(False)
