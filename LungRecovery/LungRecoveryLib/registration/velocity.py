@@ -18,6 +18,8 @@ SQUARINGS = 6
 FADE_NODES = 3
 # Maps are made in slabs of this many slices: a native scan's would not fit into memory at once.
 _SLAB = 32
+# A saved field's nodes: their spacing in voxels, and how many there may be at 24 bytes each.
+_SAVED_SPACING, _SAVED_NODES = 1.6, 2_200_000
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,17 @@ class Velocity:
         return flow.exponentiate(velocity / spacing, SQUARINGS) * spacing, axes
 
 
+def _saved_spacing(axes: tuple[Axis, Axis, Axis]) -> float:
+    """The spacing in voxels of a saved field: fine, yet of no more than about 55 MB whatever the chest."""
+    voxels = np.prod([axis.spacing * (axis.count - 1) for axis in axes])
+    return max(_SAVED_SPACING, float(np.cbrt(voxels / _SAVED_NODES)))
+
+
 @dataclass(eq=False)
 class Deformation:
     """phi = A . exp(v), from fixed to moving points: the affine A (LPS mm) after the deformation of the fixed box.
 
-    `node_spacing` is the spacing in voxels at which the velocity is integrated and the transforms are saved.
+    `node_spacing` is the spacing in voxels at which the velocity is integrated.
     """
 
     affine: sitk.AffineTransform
@@ -118,6 +126,10 @@ class Deformation:
         return sitk.CompositeTransform([self._field_transform(*self._backward), self.affine.GetInverse()])
 
     def _field_transform(self, nodes: torch.Tensor, axes: tuple[Axis, Axis, Axis]) -> sitk.DisplacementFieldTransform:
+        # ITK interpolates linearly: finer nodes from the cubic ones keep the saved transform close to the full field.
+        coarse, axes = axes, tuple(axis.refined(_saved_spacing(axes)) for axis in axes)
+        finer = [flow.cubic_matrix(a.nodes(b.positions()), a.count) for a, b in zip(coarse, axes, strict=True)]
+        nodes = flow.expand(nodes.cpu(), finer)
         start = np.array([[a.start for a in axes[::-1]]])
         grid = Grid(
             size=tuple(a.count for a in axes[::-1]),
