@@ -26,7 +26,7 @@ lint: install
 
 benchmark: install  ## this project beside Greedy, elastix, ConvexAdam and demons on the same pairs
 	$(PIP) --constraint constraints.txt --editable ".[cli,peers]"
-	$(BIN)/python Testing/benchmarks/peers.py --pairs phantom real --output build/benchmark --threads 2
+	$(BIN)/python Testing/benchmarks/peers.py --pairs phantom real --seeds 101 --output build/benchmark --threads 2
 
 install: $(VENV)/installed
 
