@@ -190,7 +190,7 @@ def test_info_tells_versions_devices_and_presets():
     """For people and for programs."""
     content = json.loads(run("info", "--json", "--threads", 1).stdout)
     assert {"lungrecovery", "python", "torch", "numpy", "SimpleITK"} <= set(content["versions"])
-    assert content["presets"] == ["fast", "standard", "accurate"]
+    assert content["presets"] == ["preview", "fast", "standard", "accurate"]
     assert "cpu" in content["devices"]
     assert content["threads"] == 1
     assert "not for diagnosis" in run("info").stdout

@@ -18,7 +18,7 @@ from LungRecoveryLib.job import job_from
 from LungRecoveryLib.results import read_study
 
 TOP = {"study.json", "scores.csv", "regions.csv", "trajectory.csv", "report.html", "report.pdf", "figures"}
-MAPS = {"warped", "jacobian", "jacobian_normalized", "density_change", "hu_change", "similarity"}
+MAPS = {"warped", "jacobian", "jacobian_normalized", "density_change", "hu_change", "similarity", "uncertainty"}
 
 
 @pytest.fixture(scope="module")

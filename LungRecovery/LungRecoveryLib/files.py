@@ -11,7 +11,14 @@ from pathlib import Path
 
 from LungRecoveryLib.errors import BadInput
 
-MARKER_FILES = ("study.json", "registration.json", "phantom.json", "segmentation.json", "cohort.json")
+MARKER_FILES = (
+    "study.json",
+    "registration.json",
+    "phantom.json",
+    "segmentation.json",
+    "cohort.json",
+    "evaluation.json",
+)
 """What a folder of results holds at its top; only such a folder is ever replaced."""
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 AIR_HU = -1024.0
 
+_WHOLE_NUMBERS = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkUInt32, sitk.sitkInt32)
 _INTERPOLATORS = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor, "bspline": sitk.sitkBSpline}
 
 
@@ -101,6 +102,12 @@ def crop(grid: Grid, start: tuple[int, int, int], size: tuple[int, int, int]) ->
     return replace(grid, size=tuple(int(n) for n in size), origin=tuple(origin.tolist()))
 
 
+def window(whole: Grid, part: Grid) -> tuple[slice, slice, slice]:
+    """Where a crop of a grid lies in an array (z, y, x) on the whole."""
+    start = np.rint(whole.indices(np.array(part.origin)[None])[0]).astype(int)
+    return tuple(slice(a, a + n) for a, n in zip(start[::-1], part.shape, strict=True))
+
+
 def crop_to_mask(mask: sitk.Image, margin_mm: float) -> Grid:
     """The part of a mask's grid that holds its non-zero voxels and `margin_mm` around, cut at the grid's border.
 
@@ -161,11 +168,12 @@ def resample(
     """Lay an image on a grid, through a transform from the grid's points to the image's points when one is given.
 
     `interpolation` is linear, nearest (masks, labels) or bspline; voxels outside the image get `outside`. Linear
-    interpolation onto a clearly coarser grid first averages whole blocks of voxels, so that nothing aliases.
+    interpolation onto a clearly coarser grid first averages whole blocks of voxels, so that nothing aliases. The pixel
+    type stays: whole numbers are rounded, where ITK would cut them towards zero and shift every HU by half a unit.
     """
     grid = grid if isinstance(grid, Grid) else grid_of(grid)
     if interpolation == "linear":
-        image = _average_down_to(image, grid.spacing)
+        image = averaged_down(image, grid.spacing)
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(grid.size)
     resampler.SetOutputSpacing(grid.spacing)
@@ -175,11 +183,15 @@ def resample(
     resampler.SetDefaultPixelValue(float(outside))
     if transform is not None:
         resampler.SetTransform(transform)
-    return resampler.Execute(image)
+    if interpolation == "nearest" or image.GetPixelID() not in _WHOLE_NUMBERS:
+        return resampler.Execute(image)
+    resampler.SetOutputPixelType(sitk.sitkFloat32)
+    return sitk.Cast(sitk.Round(resampler.Execute(image)), image.GetPixelID())
 
 
-def _average_down_to(image: sitk.Image, spacing: tuple[float, float, float]) -> sitk.Image:
-    """Average blocks of voxels as far as they stay no larger than the finest of `spacing`, which may be oblique."""
+def averaged_down(image: sitk.Image, spacing: tuple[float, float, float]) -> sitk.Image:
+    """The image averaged over blocks of voxels as far as they stay no larger than the finest of `spacing` (mm), which
+    may be oblique; the image itself where it is no finer."""
     factors = [max(1, int(min(spacing) / s + 0.15)) for s in image.GetSpacing()]
     factors = [min(f, n) for f, n in zip(factors, image.GetSize(), strict=True)]
     return image if max(factors) == 1 else sitk.BinShrink(image, factors)

@@ -16,6 +16,7 @@ import jsonschema
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.recovery import quality, score
 from LungRecoveryLib.recovery.density import DEFAULT_BANDS, Band
+from LungRecoveryLib.resources import SHIPPED_WEIGHTS
 from LungRecoveryLib.results import BASELINE, folder_name
 
 SCHEMA = "lungrecovery-job-1"
@@ -33,20 +34,27 @@ class TimePoint:
     landmarks: Path | None = None
 
 
-@dataclass(frozen=True)
-class Job:
-    """One analysis; see `job.schema.json` for the meaning of every field."""
+@dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """How two scans are registered: what `analyze` and `register` ask alike; see `job.schema.json`."""
 
-    timepoints: tuple[TimePoint, ...]
-    output: Path
-    overwrite: bool = False
     preset: str = "standard"
+    weights: str = SHIPPED_WEIGHTS
     spacing_mm: float = 1.5
     native_maps: bool = False
     device: str = "auto"
     threads: int | None = None
     seed: int = 0
     allow_different_patients: bool = False
+
+
+@dataclass(frozen=True)
+class Job(PairOptions):
+    """One analysis; see `job.schema.json` for the meaning of every field."""
+
+    timepoints: tuple[TimePoint, ...]
+    output: Path
+    overwrite: bool = False
     bands: tuple[Band, ...] = DEFAULT_BANDS
     quality_thresholds: quality.Thresholds = field(default_factory=quality.Thresholds)
     score_thresholds: score.Thresholds = field(default_factory=score.Thresholds)
@@ -73,6 +81,8 @@ def read_job_file(path: Path) -> dict[str, Any]:
     check_job(content, str(path))
     base = path.resolve().parent
     content["output"] = str(base / content["output"])
+    if content.get("weights", "").endswith(".safetensors"):
+        content["weights"] = str(base / content["weights"])
     for timepoint in content["timepoints"]:
         for key in ("path", "lungs", "landmarks"):
             if key in timepoint:

@@ -1,33 +1,21 @@
 """One pair of scans, from files to a folder: what `lungrecovery register` runs."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from LungRecoveryLib import images
 from LungRecoveryLib.anatomy import lungs as anatomy_lungs
 from LungRecoveryLib.files import atomic_directory, atomic_write_json
+from LungRecoveryLib.job import PairOptions
 from LungRecoveryLib.progress import Progress, no_progress, part
-from LungRecoveryLib.recovery import jacobian, quality
-from LungRecoveryLib.registration.register import register, write_registration
+from LungRecoveryLib.recovery import quality
+from LungRecoveryLib.registration.register import Registration, register, write_registration
 from LungRecoveryLib.results import plain
+from LungRecoveryLib.system import limited_threads
 from LungRecoveryLib.timepoints import Visit, about, check_overlap
 
 _NAMES = ("fixed", "moving")
-
-
-@dataclass(frozen=True)
-class PairOptions:
-    """How to register; see `registration.register.register`."""
-
-    preset: str = "standard"
-    spacing_mm: float = 1.5
-    native_maps: bool = False
-    device: str = "auto"
-    threads: int | None = None
-    seed: int = 0
-    allow_different_patients: bool = False
 
 
 def register_pair(
@@ -46,7 +34,7 @@ def register_pair(
     """
     options = options or PairOptions()
     inputs = [path for path in (fixed, moving, fixed_lungs, moving_lungs) if path is not None]
-    with atomic_directory(output, overwrite, inputs) as folder:
+    with limited_threads(options.threads), atomic_directory(output, overwrite, inputs) as folder:
         scans = images.read_scans(
             [fixed, moving], None, options.allow_different_patients, progress=part(progress, 0.0, 0.05)
         )
@@ -64,9 +52,11 @@ def register_pair(
         return _register(folder, visits, options, part(progress, 0.25, 1.0))
 
 
-def _register(folder: Path, visits: list[Visit], options: PairOptions, progress: Progress) -> dict[str, Any]:
-    fixed, moving = visits
-    result = register(
+def register_visits(
+    fixed: Visit, moving: Visit, options: PairOptions, progress: Progress, uncertainty: bool = False
+) -> Registration:
+    """Register a follow-up (moving), its lungs known, onto the baseline (fixed), with its uncertainty if asked for."""
+    return register(
         fixed.scan.image,
         moving.scan.image,
         fixed.lungs,
@@ -74,22 +64,19 @@ def _register(folder: Path, visits: list[Visit], options: PairOptions, progress:
         preset=options.preset,
         device=options.device,
         seed=options.seed,
-        threads=options.threads,
         spacing_mm=options.spacing_mm,
         native_maps=options.native_maps,
-        progress=part(progress, 0.0, 0.9),
+        weights=options.weights,
+        uncertainty=uncertainty,
+        progress=progress,
     )
+
+
+def _register(folder: Path, visits: list[Visit], options: PairOptions, progress: Progress) -> dict[str, Any]:
+    fixed, moving = visits
+    result = register_visits(fixed, moving, options, part(progress, 0.0, 0.9))
     progress("quality", 0.92)
-    judged = quality.assess(
-        result.jacobian,
-        result.fixed_lungs,
-        moving.lungs,
-        result.transform,
-        result.inverse_transform,
-        result.similarity_before,
-        result.similarity_after,
-        jacobian.inside_follow_up(result.displacement, moving.scan.image),
-    )
+    judged = quality.assess(result, moving.lungs)
     progress("write", 0.95)
     write_registration(result, folder)
     path = folder / "registration.json"

@@ -48,6 +48,8 @@ FOLLOWUP_LAYERS = {
     "similarity": "similarity.nii.gz",
     "lungs": "lungs.nii.gz",
 }
+# Made where registration started from a probabilistic network.
+UNCERTAINTY_LAYER = {"uncertainty": "uncertainty.nii.gz"}
 ABSENT = {
     "lesions": "this version does not segment lesions; abnormal lung is measured by density bands instead",
     "enhanced": "this version does not make the parenchyma-enhanced image",

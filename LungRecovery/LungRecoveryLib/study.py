@@ -20,11 +20,12 @@ from LungRecoveryLib.anatomy import lungs as anatomy_lungs
 from LungRecoveryLib.anatomy import regions, vessels
 from LungRecoveryLib.files import atomic_directory
 from LungRecoveryLib.job import Job, settings_of
+from LungRecoveryLib.pairs import register_visits
 from LungRecoveryLib.progress import Progress, no_progress, part
 from LungRecoveryLib.recovery import density, jacobian, quality, score, similarity, trajectory
-from LungRecoveryLib.registration.register import Registration, register
+from LungRecoveryLib.registration.register import Registration
 from LungRecoveryLib.results import RegionTable, StudyResult, TimePointResult
-from LungRecoveryLib.system import check_device, use_threads
+from LungRecoveryLib.system import check_device, limited_threads
 from LungRecoveryLib.timepoints import Visit, about, check_overlap, input_paths, read_visits
 
 # Shares of the whole time at which the stages end, for the progress; registration takes most of it.
@@ -45,12 +46,12 @@ def analyze(job: Job, progress: Progress = no_progress) -> StudyResult:
 def analyze_into(folder: Path, job: Job, progress: Progress = no_progress) -> StudyResult:
     """Run a job and write its files into a folder that exists, whatever output the job itself names."""
     check_device(job.device)
-    use_threads(job.threads)
-    return _Study(Path(folder), job, progress).run()
+    with limited_threads(job.threads):
+        return StudyWork(Path(folder), job, progress).run()
 
 
 @dataclass
-class _Baseline:
+class BaselineOnGrid:
     """What every follow-up is measured against, all on the grid of the maps."""
 
     ct: sitk.Image
@@ -59,7 +60,7 @@ class _Baseline:
     files: dict[str, str]
 
 
-class _Study:
+class StudyWork:
     """One run: what its stages share."""
 
     def __init__(self, folder: Path, job: Job, progress: Progress):
@@ -118,28 +119,16 @@ class _Study:
     def _register(self, visits: list[Visit], index: int) -> Registration:
         baseline, visit = visits[0], visits[index]
         share = _share(index - 1, len(visits) - 1, _MEASURED, _REGISTERED)
-        job = self.job
-        return register(
-            baseline.scan.image,
-            visit.scan.image,
-            baseline.lungs,
-            visit.lungs,
-            preset=job.preset,
-            device=job.device,
-            seed=job.seed,
-            threads=job.threads,
-            spacing_mm=job.spacing_mm,
-            native_maps=job.native_maps,
-            progress=part(self.progress, *share, f"{visit.label}: "),
-        )
+        progress = part(self.progress, *share, f"{visit.label}: ")
+        return register_visits(baseline, visit, self.job, progress, uncertainty=True)
 
-    def _write_baseline(self, visit: Visit, registration: Registration) -> _Baseline:
+    def _write_baseline(self, visit: Visit, registration: Registration) -> BaselineOnGrid:
         """The baseline on the grid of the maps; it is the same for every follow-up."""
         ct = sitk.Cast(grids.resample(visit.scan.image, registration.grid), sitk.sitkInt16)
         lungs = registration.fixed_lungs
         atoms = regions.lung_atoms(lungs)
         files = self._write(results.BASELINE, results.BASELINE_LAYERS, ct=ct, lungs=lungs, regions=atoms)
-        return _Baseline(ct, lungs, regions.region_masks(atoms), files)
+        return BaselineOnGrid(ct, lungs, regions.region_masks(atoms), files)
 
     def _baseline_result(self, visit: Visit, table: RegionTable) -> TimePointResult:
         return self._timepoint(visit, 0, table, score.baseline_scores(table, self.job.score_thresholds))
@@ -150,21 +139,23 @@ class _Study:
         index: int,
         densities: list[RegionTable],
         registration: Registration,
-        baseline: _Baseline,
+        baseline: BaselineOnGrid,
     ) -> TimePointResult:
         """Measure and judge a registered follow-up, and write its layers."""
-        inside = jacobian.inside_follow_up(registration.displacement, visit.scan.image)
+        inside = grids.to_array(registration.inside) != 0
         with about(visit.scan.name):
             normalised, mean_j = jacobian.normalised_jacobian(registration.jacobian, baseline.lungs, inside)
-        judged = self._quality(visit, registration, baseline, inside)
+        judged = self._quality(visit, registration)
         warnings = judged.pop("warnings")
-        reliable = judged["verdict"] != "fail"
+        reliable = self._reliable(visit, judged)
         on_grid = (baseline.ct, registration.warped)
         maps = {
             "density_change": density.density_change(*on_grid, registration.jacobian, baseline.lungs, inside),
             "hu_change": density.hu_change(*on_grid, baseline.lungs, inside),
             "similarity": similarity.ssim_map(*on_grid, baseline.lungs, inside),
         }
+        if registration.uncertainty is not None:
+            maps["uncertainty"] = grids.resample(registration.uncertainty, baseline.lungs, outside=0.0)
         lncc = similarity.lncc_map(*on_grid, baseline.lungs, inside)
         scores = score.scores(
             registration.jacobian,
@@ -188,7 +179,7 @@ class _Study:
         )
         timepoint.files = self._write(
             visit.folder,
-            results.FOLLOWUP_LAYERS,
+            results.FOLLOWUP_LAYERS | (results.UNCERTAINTY_LAYER if "uncertainty" in maps else {}),
             transform=registration.transform,
             inverse_transform=registration.inverse_transform,
             warped=registration.warped,
@@ -199,27 +190,18 @@ class _Study:
         )
         return timepoint
 
-    def _quality(
-        self, visit: Visit, registration: Registration, baseline: _Baseline, inside: np.ndarray
-    ) -> dict[str, Any]:
+    def _reliable(self, visit: Visit, judged: dict[str, Any]) -> bool:
+        """Whether results that rest on a registration may be relied on."""
+        return judged["verdict"] != "fail"
+
+    def _quality(self, visit: Visit, registration: Registration) -> dict[str, Any]:
         tre = None
         if visit.landmarks is not None:
             points = visit.landmarks
             tre = evaluate.target_registration_error(
                 registration.transform, points.fixed, points.moving, visit.scan.image
             )
-        return quality.assess(
-            registration.jacobian,
-            baseline.lungs,
-            visit.lungs,
-            registration.transform,
-            registration.inverse_transform,
-            registration.similarity_before,
-            registration.similarity_after,
-            inside,
-            tre,
-            self.job.quality_thresholds,
-        )
+        return quality.assess(registration, visit.lungs, tre, self.job.quality_thresholds)
 
     def _timepoint(self, visit: Visit, index: int, table: RegionTable, scores: RegionTable) -> TimePointResult:
         return TimePointResult(
@@ -238,14 +220,14 @@ class _Study:
 
     def _write(self, folder: str, layers: dict[str, str], **content: sitk.Image | sitk.Transform) -> dict[str, str]:
         """Write a time point's layers; returns their paths relative to the study."""
-        (self.folder / folder).mkdir()
+        (self.folder / folder).mkdir(exist_ok=True)
         for layer, file in layers.items():
             item = content[layer]
             write = images.write_transform if isinstance(item, sitk.Transform) else images.write_image
             write(item, self.folder / folder / file)
         return {layer: f"{folder}/{file}" for layer, file in layers.items()}
 
-    def _result(self, timepoints: list[TimePointResult], baseline: _Baseline, warnings: list[str]) -> StudyResult:
+    def _result(self, timepoints: list[TimePointResult], baseline: BaselineOnGrid, warnings: list[str]) -> StudyResult:
         entries = [results.plain(asdict(timepoint)) for timepoint in timepoints]
         names = {name: regions.REGION_NAMES[name] for name in timepoints[0].density}
         grid = grids.grid_of(baseline.ct)
@@ -262,6 +244,7 @@ class _Study:
                 for later in entries[i + 1 :]
             ],
             warnings=warnings + [f"{t.label}: {warning}" for t in timepoints for warning in t.warnings],
+            absent=_absent(timepoints),
         )
 
     def _report(self, result: StudyResult) -> StudyResult:
@@ -276,6 +259,14 @@ class _Study:
         results.write_study(result, self.folder)
         self.progress("done", 1.0)
         return result
+
+
+def _absent(timepoints: list[TimePointResult]) -> dict[str, str]:
+    """The layers that were not made, and why."""
+    absent = dict(results.ABSENT)
+    if not any("uncertainty" in timepoint.files for timepoint in timepoints):
+        absent["uncertainty"] = "registration did not start from a probabilistic network"
+    return absent
 
 
 def _share(index: int, count: int, start: float, end: float) -> tuple[float, float]:

@@ -1,11 +1,12 @@
-"""What differs between operating systems or belongs to the process: signals, threads."""
+"""What differs between operating systems or belongs to the process: signals, threads, process trees."""
 
 import os
 import re
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from LungRecoveryLib.errors import BadInput, Cancelled
@@ -65,6 +66,21 @@ def use_threads(threads: int | None) -> int:
     return torch.get_num_threads()
 
 
+@contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """`use_threads` within the block, and what was before after it."""
+    import SimpleITK as sitk
+    import torch
+
+    before = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    use_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before[1])
+
+
 def check_device(device: str) -> None:
     """Raise BadInput where `device` is not auto, cpu or a CUDA device of this machine."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
@@ -75,3 +91,43 @@ def check_device(device: str) -> None:
         count = torch.cuda.device_count()
         if int(device.partition(":")[2] or 0) >= count:
             raise BadInput(f"--device {device}: this machine has {count or 'no'} CUDA devices; choose --device cpu")
+
+
+def lead_process_group() -> None:
+    """Make this process the head of a group of its own, so that `end_process_tree` reaches all that it starts.
+
+    On Windows nothing is needed: there the tree is known by its parents.
+    """
+    if hasattr(os, "setsid"):
+        with suppress(OSError):  # it leads one already
+            os.setsid()
+
+
+def end_process_tree(pid: int, force: bool = False) -> None:
+    """End a process that called `lead_process_group` and all that it started; a process that is gone is no error.
+
+    Without `force` it is asked to end and may clean up (SIGTERM); Windows has no such request, so there it is ended.
+    """
+    if os.name == "nt":
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(pid)], capture_output=True, check=False)
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL if force else signal.SIGTERM)
+
+
+def process_alive(pid: int) -> bool:
+    """Whether a process of this user runs."""
+    if os.name == "nt":
+        import ctypes
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x00100000, False, pid)  # SYNCHRONIZE
+        if not handle:
+            return False
+        running = ctypes.windll.kernel32.WaitForSingleObject(handle, 0) == 0x102  # WAIT_TIMEOUT
+        ctypes.windll.kernel32.CloseHandle(handle)
+        return running
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True

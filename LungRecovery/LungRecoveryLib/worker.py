@@ -1,5 +1,7 @@
 """The worker: a job file in, one JSON object a line out; what a user interface runs as a process of its own.
 
+A job is an analysis (`job.schema.json`) or a study to be measured again (`corrections`).
+
 ``python -m LungRecoveryLib.worker job.json`` prints ``{"event": "progress", "stage", "fraction", "message"}`` lines,
 then ``{"event": "result", "path", "code", "reliable"}`` or ``{"event": "error", "code", "message", "detail"}``, and
 ends with that exit code. SIGTERM and SIGINT cancel it; a cancelled or failed job leaves nothing on disk.
@@ -83,11 +85,16 @@ def _run(path: Path, lines: TextIO) -> int:
         _emit(lines, event="progress", stage=stage, fraction=round(fraction, 4), message=message)
 
     with cancellable(report) as progress:
+        from LungRecoveryLib.corrections import correct, read_correction
         from LungRecoveryLib.job import job_from, read_job_file
         from LungRecoveryLib.study import analyze
 
-        job = job_from(read_job_file(path), str(path))
-        result = analyze(job, progress)
+        job = read_correction(path)
+        if job is not None:
+            result = correct(job, progress)
+        else:
+            job = job_from(read_job_file(path), str(path))
+            result = analyze(job, progress)
     code = 0 if result.reliable else QualityGateFailed.exit_code
     _emit(lines, event="result", path=str(job.output.resolve()), code=code, reliable=result.reliable)
     return code

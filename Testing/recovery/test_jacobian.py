@@ -149,27 +149,6 @@ def test_the_mask_volumes_only_check_the_jacobian_beyond_five_percent():
     assert "7 %" in jacobian.volume_check(1.07, 1.0)
 
 
-@pytest.mark.parametrize("grid", [STRAIGHT, oblique()], ids=["straight", "oblique"])
-def test_the_follow_ups_field_of_view_ends_at_its_box(grid):
-    scan = to_image(np.full(grid.shape, -800, np.int16), grid)
-    half = (np.array(grid.size) / 2 * np.array(grid.spacing))[0]
-    shift = grid.axes[:, 0] * half
-    inside = jacobian.inside_follow_up(affine_displacement(grid, np.eye(3), shift), scan)
-    expected = np.zeros(grid.shape, bool)
-    expected[:, :, :6] = True
-    np.testing.assert_array_equal(inside, expected)
-
-
-def test_padding_is_outside_the_field_but_a_bulla_is_not():
-    values = np.full((20, 20, 20), -800, np.int16)
-    values[:, :, :5] = -1024
-    values[9:13, 9:13, 11:15] = -1024
-    grid = Grid((20, 20, 20), (1.5, 1.5, 1.5), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
-    inside = jacobian.inside_follow_up(affine_displacement(grid, np.eye(3), (0, 0, 0)), to_image(values, grid))
-    assert not inside[:, :, :5].any()
-    assert inside[:, :, 5:].all()
-
-
 def test_the_normalised_jacobian_removes_a_global_factor_only():
     pattern = np.random.default_rng(1).uniform(0.5, 1.5, STRAIGHT.shape).astype(np.float32)
     lungs = np.ones(STRAIGHT.shape, np.uint8)

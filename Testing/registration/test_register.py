@@ -10,7 +10,7 @@ import torch
 from LungRecoveryLib import grids
 from LungRecoveryLib.errors import BadInput, OutOfMemory
 from LungRecoveryLib.phantom import make_pair
-from LungRecoveryLib.registration import register as module
+from LungRecoveryLib.registration import networks, refine, weights
 from LungRecoveryLib.registration.register import register, write_registration
 
 SMALL = {"size": (88, 68, 92), "spacing": (3.5, 3.5, 3.5)}
@@ -126,7 +126,7 @@ def test_a_follow_up_cut_short_registers_where_both_scans_see_the_lung(pair):
 
 def test_running_out_of_memory_steps_down_and_says_so(pair, monkeypatch):
     baseline, followup = pair.visits
-    real, calls = module.refinement.refine, []
+    real, calls = refine.refine, []
 
     def short_of_memory(prepared, alignment, levels, *rest):
         calls.append(min(level.scale for level in levels))
@@ -134,7 +134,7 @@ def test_running_out_of_memory_steps_down_and_says_so(pair, monkeypatch):
             raise MemoryError
         return real(prepared, alignment, levels, *rest)
 
-    monkeypatch.setattr(module.refinement, "refine", short_of_memory)
+    monkeypatch.setattr(refine, "refine", short_of_memory)
     result = register(baseline.ct, followup.ct, baseline.lungs, followup.lungs, device="cpu", spacing_mm=3.5)
     assert calls == [1, 2]
     assert "half resolution" in result.notes[0]
@@ -142,7 +142,7 @@ def test_running_out_of_memory_steps_down_and_says_so(pair, monkeypatch):
     def never(*_):
         raise torch.cuda.OutOfMemoryError
 
-    monkeypatch.setattr(module.refinement, "refine", never)
+    monkeypatch.setattr(refine, "refine", never)
     with pytest.raises(OutOfMemory):
         register(baseline.ct, followup.ct, baseline.lungs, followup.lungs, device="cpu", spacing_mm=3.5)
 
@@ -183,4 +183,39 @@ def test_what_is_written_reads_back(registration, tmp_path, pair):
     said = json.loads((tmp_path / "registration.json").read_text())
     assert said["folding_percent"] == 0
     assert said["settings"]["preset"] == "fast"
-    assert set(said["seconds"]) == {"lungs", "prepare", "align", "refine", "maps"}
+    assert set(said["seconds"]) == {"lungs", "prepare", "align", "predict", "refine", "maps"}
+    assert said["weights_sha256"] == weights.load_weights().sha256
+
+
+def test_the_network_alone_brings_a_breath_nearer_without_folds(pair):
+    baseline, followup = pair.visits
+    start = np.linalg.norm(baseline.landmarks - followup.landmarks, axis=1).mean()
+    preview = register(baseline.ct, followup.ct, baseline.lungs, followup.lungs, preset="preview", uncertainty=True)
+    assert errors(preview.transform, pair).mean() < 0.4 * start
+    assert preview.folding_percent == 0
+    assert preview.settings["levels"] == []
+    assert sitk.GetArrayViewFromImage(preview.uncertainty).min() > 0
+
+
+def test_without_a_network_nothing_of_it_is_used(pair):
+    baseline, followup = pair.visits
+    made = register(baseline.ct, followup.ct, baseline.lungs, followup.lungs, preset="fast", weights="none")
+    assert made.weights_sha256 is None
+    assert made.uncertainty is None
+    assert "predict" not in made.seconds
+    with pytest.raises(BadInput, match="network alone"):
+        register(baseline.ct, followup.ct, baseline.lungs, followup.lungs, preset="preview", weights="none")
+
+
+def test_a_network_that_misleads_is_not_followed(pair, tmp_path):
+    """Weights that shift everything far away: refinement starts from rest instead, and the result says so."""
+    baseline, followup = pair.visits
+    level = {"encoder": [4, 6, 8], "decoder": [6], "final": [4]}
+    network = networks.build_network({"name": "pyramid", "levels": [level]})
+    with torch.no_grad():
+        network.levels[0].head.mean.bias.fill_(8.0)
+    card = {"architecture": {"name": "pyramid", "levels": [level]}, "spacing_mm": 3.0}
+    path = weights.save_weights(network, card, tmp_path / "misleading.safetensors")
+    made = register(baseline.ct, followup.ct, baseline.lungs, followup.lungs, preset="fast", weights=path)
+    assert "from rest" in made.notes[0]
+    assert errors(made.transform, pair).mean() < 2.0

@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from LungRecoveryLib import grids
 from LungRecoveryLib.grids import Grid
+from LungRecoveryLib.registration import flow
 from LungRecoveryLib.registration.align import affine
 from LungRecoveryLib.registration.velocity import Deformation, Velocity
 
@@ -27,6 +28,15 @@ def deformation() -> Deformation:
 def points_inside(box: Grid, margin: float = 3.0) -> np.ndarray:
     rng = np.random.default_rng(0)
     return box.points(rng.uniform(margin, np.array(box.size) - 1 - margin, (500, 3)))
+
+
+def test_maps_are_integrated_as_exactly_as_by_many_squarings_on_finer_nodes(deformation):
+    exact, fine = deformation.velocity.displacement(1.0)
+    again, axes = deformation.velocity.displacement(deformation.node_spacing)
+    many = flow.exponentiate(deformation.velocity.at(fine), 9)
+    assert (exact - many).norm(dim=0).mean() < 0.02
+    matrices = [flow.cubic_matrix(a.nodes(b.positions()), a.count) for a, b in zip(axes, fine, strict=True)]
+    assert (flow.expand(again, matrices) - many).norm(dim=0).mean() < 0.05 * many.norm(dim=0).mean()
 
 
 def test_the_transform_agrees_with_the_full_field(deformation):

@@ -7,8 +7,12 @@ import typer
 
 from LungRecoveryLib.cli.common import (
     Json,
+    NoNetwork,
     Overwrite,
+    Preset,
     Threads,
+    Weights,
+    chosen_weights,
     number,
     options_table,
     print_json,
@@ -36,9 +40,9 @@ def analyze(
     lungs: Annotated[
         list[str] | None, typer.Option(metavar="LABEL=MASK", help="A lung mask to use for a scan. Repeat it.")
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(metavar="fast|standard|accurate", help="Speed against accuracy.")
-    ] = None,
+    preset: Preset = None,
+    weights: Weights = None,
+    no_network: NoNetwork = False,
     bands: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=LOW:HIGH", help="A density band in HU, instead of the default ones. Repeat it."),
@@ -84,6 +88,7 @@ def analyze(
     given = {
         "output": str(output) if output else None,
         "preset": preset,
+        "weights": chosen_weights(weights, no_network),
         "spacing_mm": spacing,
         "seed": seed,
         "device": device,

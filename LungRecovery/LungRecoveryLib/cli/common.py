@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 from LungRecoveryLib.cli.display import shown_progress
 from LungRecoveryLib.errors import BadInput, QualityGateFailed
 from LungRecoveryLib.progress import Progress
+from LungRecoveryLib.resources import NO_NETWORK
 from LungRecoveryLib.system import cancellable
 from LungRecoveryLib.worker import TRACE_VARIABLE, describe
 
@@ -22,8 +23,16 @@ Device = Annotated[
     str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute; auto takes a CUDA device when there is one.")
 ]
 Preset = Annotated[
-    str | None, typer.Option(metavar="fast|standard|accurate", help="Speed against accuracy (default standard).")
+    str | None,
+    typer.Option(
+        metavar="preview|fast|standard|accurate",
+        help="Speed against accuracy (default standard); preview is the network alone.",
+    ),
 ]
+Weights = Annotated[
+    str | None, typer.Option(help="The network that gives the start: a .safetensors file (default: the shipped one).")
+]
+NoNetwork = Annotated[bool, typer.Option("--no-network", help="Refine from rest, without a network's start.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="How many processor threads to use (default: all).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results in the output folder.")]
@@ -133,3 +142,10 @@ def options_table(values: list[str], option: str) -> dict[str, float]:
         except ValueError:
             raise BadInput(f"{option} {value}: write NAME=NUMBER") from None
     return table
+
+
+def chosen_weights(weights: str | None, no_network: bool) -> str | None:
+    """The weights that --weights and --no-network ask for; None for the default. Raises BadInput for both at once."""
+    if no_network and weights:
+        raise BadInput("--weights and --no-network contradict each other: give one of them")
+    return NO_NETWORK if no_network else weights

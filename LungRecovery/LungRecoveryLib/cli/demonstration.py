@@ -10,6 +10,7 @@ from LungRecoveryLib.cli.analysis import summary, unreliable_sentence
 from LungRecoveryLib.cli.common import (
     Device,
     Json,
+    NoNetwork,
     Overwrite,
     PhantomDays,
     Preset,
@@ -22,6 +23,7 @@ from LungRecoveryLib.cli.common import (
     work,
 )
 from LungRecoveryLib.errors import QualityGateFailed
+from LungRecoveryLib.resources import NO_NETWORK
 
 if TYPE_CHECKING:
     from LungRecoveryLib.phantom import Patient
@@ -63,6 +65,7 @@ def demo(
     days: PhantomDays = None,
     spacing: Annotated[float, typer.Option(min=0.5, max=10, help="Voxel size of the scans in mm.")] = 1.75,
     preset: Preset = None,
+    no_network: NoNetwork = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     threads: Threads = None,
@@ -93,6 +96,7 @@ def demo(
                 "timepoints": timepoints,
                 "output": str(output),
                 "preset": preset or "standard",
+                **({"weights": NO_NETWORK} if no_network else {}),
                 "device": device,
                 "threads": threads,
                 "seed": seed,

@@ -8,10 +8,13 @@ import typer
 from LungRecoveryLib.cli.common import (
     Device,
     Json,
+    NoNetwork,
     Overwrite,
     Preset,
     Seed,
     Threads,
+    Weights,
+    chosen_weights,
     number,
     print_json,
     print_table,
@@ -19,6 +22,7 @@ from LungRecoveryLib.cli.common import (
     work,
 )
 from LungRecoveryLib.errors import BadInput, QualityGateFailed
+from LungRecoveryLib.resources import SHIPPED_WEIGHTS
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -33,6 +37,8 @@ def register(
     fixed_lungs: Annotated[Path | None, typer.Option(help="The baseline's lung mask (default: segmented).")] = None,
     moving_lungs: Annotated[Path | None, typer.Option(help="The follow-up's lung mask (default: segmented).")] = None,
     preset: Preset = None,
+    weights: Weights = None,
+    no_network: NoNetwork = False,
     spacing: Annotated[float, typer.Option(min=0.5, max=10, help="Voxel size of registration and maps in mm.")] = 1.5,
     native_maps: Annotated[bool, typer.Option("--native-maps", help="Maps on the baseline's own voxels.")] = False,
     allow_different_patients: Annotated[
@@ -53,6 +59,7 @@ def register(
     set_up(device, threads)
     options = pairs.PairOptions(
         preset=preset or "standard",
+        weights=chosen_weights(weights, no_network) or SHIPPED_WEIGHTS,
         spacing_mm=spacing,
         native_maps=native_maps,
         device=device,

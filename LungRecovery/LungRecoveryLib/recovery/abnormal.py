@@ -9,7 +9,18 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..grids import AIR_HU, Grid, crop_to_mask, grid_of, resample, resample_mask, to_array, to_image, with_spacing
+from ..grids import (
+    AIR_HU,
+    Grid,
+    crop_to_mask,
+    grid_of,
+    resample,
+    resample_mask,
+    to_array,
+    to_image,
+    window,
+    with_spacing,
+)
 from .jacobian import as_mask
 
 ABNORMAL_LOW = -700.0
@@ -40,10 +51,10 @@ def abnormal_mask(
         return result
     # Only the lungs' box is looked at, to save memory: a native scan has 150 million voxels.
     box = crop_to_mask(to_image(whole, ct), 2.0 * _WORKING_MM)
-    window = _window(grid_of(ct), box)
-    native = np.clip(sitk.GetArrayViewFromImage(ct)[window], AIR_HU, _BRIGHTEST_HU).astype(np.int16)
-    lung = whole[window]
-    tubes = np.zeros_like(lung) if vessels is None else as_mask(vessels)[window] & lung
+    cut = window(grid_of(ct), box)
+    native = np.clip(sitk.GetArrayViewFromImage(ct)[cut], AIR_HU, _BRIGHTEST_HU).astype(np.int16)
+    lung = whole[cut]
+    tubes = np.zeros_like(lung) if vessels is None else as_mask(vessels)[cut] & lung
 
     spacing = tuple(s if s > 0.8 * _WORKING_MM else _WORKING_MM for s in box.spacing)
     grid = box if spacing == box.spacing else with_spacing(box, spacing)
@@ -57,7 +68,7 @@ def abnormal_mask(
 
     found = as_mask(resample_mask(to_image(found, grid), box)) & lung
     lumen = tubes & (native > _half_blood(to_array(resample(to_image(parenchyma, grid), box))))
-    result[window] = found & ~lumen
+    result[cut] = found & ~lumen
     return result
 
 
@@ -77,12 +88,6 @@ def _half_blood(parenchyma: np.ndarray) -> np.ndarray:
     mask is taken as vessel.
     """
     return 0.5 * (np.minimum(parenchyma, _DENSE_HU) + _BLOOD_HU)
-
-
-def _window(whole: Grid, part: Grid) -> tuple[slice, slice, slice]:
-    """Where a crop lies in the array of the whole."""
-    start = np.rint(whole.indices(np.array(part.origin)[None])[0]).astype(int)
-    return tuple(slice(a, a + n) for a, n in zip(start[::-1], part.shape, strict=True))
 
 
 def _parenchyma_density(hu: np.ndarray, lung: np.ndarray, tubes: np.ndarray, grid: Grid) -> np.ndarray:

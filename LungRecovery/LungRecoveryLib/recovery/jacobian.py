@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from ..errors import BadInput
-from ..grids import AIR_HU, grid_of, to_array, to_image
+from ..grids import grid_of, to_array, to_image
 
 _CHUNK = 1 << 18  # voxels whose 3x3 gradients are in memory at once
 _ISOTROPIC = 1e-5  # stretches this close together (relative) are equal: float32 displacements carry no more
@@ -29,55 +28,14 @@ def common_mask(lungs: sitk.Image | np.ndarray, inside: np.ndarray | None) -> np
     return as_mask(lungs) if inside is None else as_mask(lungs) & inside
 
 
-def inside_follow_up(displacement: sitk.Image, followup: sitk.Image) -> np.ndarray:
-    """Which voxels of the baseline's grid the follow-up scan really shows; bool (z, y, x).
-
-    `displacement` holds phi(p) - p in LPS mm on the baseline's working grid. A voxel is outside where phi leaves the
-    follow-up's box, or reaches padding: blocks of -1024 HU or less that hang together with the outside.
-    """
-    grid, target = grid_of(displacement), grid_of(followup)
-    field = np.moveaxis(sitk.GetArrayViewFromImage(displacement), -1, 0)
-    scan = sitk.GetArrayViewFromImage(followup)
-    to_index = np.linalg.inv(target.index_to_point)
-    step = to_index @ grid.index_to_point
-    y, x = np.mgrid[: grid.size[1], : grid.size[0]].reshape(2, -1)
-    limit = np.array(target.size)[:, None]
-    padded = np.ones(grid.shape, bool)
-    inside = np.zeros(grid.shape, bool)
-    for z in range(grid.size[2]):
-        index = step @ np.stack([x, y, np.full_like(x, z)]) + to_index @ field[:, z].reshape(3, -1)
-        index += (to_index @ (np.array(grid.origin) - np.array(target.origin)))[:, None]
-        nearest = np.rint(index).astype(np.int64)
-        within = np.all((nearest >= 0) & (nearest < limit), axis=0)
-        i, j, k = nearest[:, within]
-        hu = np.full(within.shape, AIR_HU)
-        hu[within] = scan[k, j, i]
-        inside[z] = within.reshape(grid.shape[1:])
-        padded[z] = (hu <= AIR_HU).reshape(grid.shape[1:])
-    return inside & ~_reaches_border(padded)
-
-
-def _reaches_border(mask: np.ndarray) -> np.ndarray:
-    """The solid parts of a mask (after an opening, so no chains of noise) that touch the border of the array."""
-    eroded = ndimage.minimum_filter(mask.astype(np.uint8), size=3, mode="nearest")
-    solid = ndimage.maximum_filter(eroded, size=3, mode="nearest")
-    labels, count = ndimage.label(solid)
-    touching = np.zeros(count + 1, bool)
-    for axis in range(3):
-        for end in (0, -1):
-            touching[np.unique(labels.take(end, axis=axis))] = True
-    touching[0] = False
-    return touching[labels]
-
-
 def normalised_jacobian(
     jacobian: sitk.Image, lungs: sitk.Image | np.ndarray, inside: np.ndarray | None = None
 ) -> tuple[sitk.Image, float]:
     """The Jacobian divided by its mean over the baseline lung inside both fields of view, and that mean.
 
     It removes the global volume change, whether breath or recovery, and nothing else. `lungs` (image or (z, y, x)) and
-    `inside` (bool, from `inside_follow_up`) lie on the Jacobian's grid. Raises BadInput when no lung lies inside both
-    fields of view or the mean is not positive.
+    `inside` (bool) lie on the Jacobian's grid. Raises BadInput when no lung lies inside both fields of view or the mean
+    is not positive.
     """
     array = to_array(jacobian, np.float32)
     values = array[common_mask(lungs, inside)]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,13 +13,15 @@ from ..grids import (
     grid_of,
     resample,
     resample_mask,
-    same_grid,
     to_array,
     to_image,
     transform_to_field,
     with_spacing,
 )
 from .jacobian import as_mask, common_mask, volume_check
+
+if TYPE_CHECKING:  # torch is not needed to judge
+    from ..registration.register import Registration
 
 _INVERSE_SPACING_MM = 3.0  # the inverse is checked at these steps: displacements are smooth
 _VOLUME_SPACING_MM = 3.0
@@ -50,57 +53,43 @@ DEFAULT_THRESHOLDS = Thresholds()
 
 
 def assess(
-    jacobian: sitk.Image,
-    fixed_lungs: sitk.Image,
+    registration: "Registration",
     moving_lungs: sitk.Image,
-    transform: sitk.Transform,
-    inverse_transform: sitk.Transform,
-    similarity_before: float,
-    similarity_after: float,
-    inside: np.ndarray | None = None,
     tre: Mapping | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> dict:
-    """Measure a registration of a follow-up onto the baseline and judge it.
+    """Judge a registration of a follow-up onto the baseline by its own figures of merit and what the masks say.
 
-    Parameters: the Jacobian on the working grid; the baseline's lungs on that grid and the follow-up's on its own (any
-    label counts); the transform from baseline points to follow-up points and its inverse; the mean similarity in the
-    lung before and after; `inside`, the voxels inside both fields of view (bool (z, y, x), working grid); `tre`, the
-    landmark errors where landmarks are given.
+    `moving_lungs`: the follow-up's lungs on its own grid (any label counts); `tre`: the landmark errors where landmarks
+    are given.
 
     Returns {verdict, reasons, warnings, folds_percent, lung_dice, lung_hd95_mm, inverse_mean_mm, inverse_p95_mm,
     similarity_before, similarity_after, volume_ratio (follow-up / baseline), mean_jacobian, tre, thresholds}. Dice,
     HD95 and the volumes compare what both fields of view show of the lungs; undefined measures are None.
     """
-    grid = grid_of(jacobian)
-    if not same_grid(grid, fixed_lungs):
-        raise ValueError("the baseline's lungs are not on the Jacobian's grid")
-    common = common_mask(fixed_lungs, inside)
-    warped = as_mask(resample_mask(moving_lungs, grid, transform))
-    dice, hd95 = lung_overlap(common, warped if inside is None else warped & inside, jacobian)
-    inverse_mean, inverse_p95 = inverse_consistency(transform, inverse_transform, common, jacobian)
-    ratio = lung_volume_ratio(fixed_lungs, moving_lungs, inverse_transform, inside)
-    values = sitk.GetArrayViewFromImage(jacobian)[common]
-    mean_j = float(values.mean(dtype=np.float64)) if values.size else None
+    inside = as_mask(registration.inside)
+    common = common_mask(registration.fixed_lungs, inside)
+    warped = as_mask(registration.warped_lungs) & inside
+    ratio = lung_volume_ratio(registration.fixed_lungs, moving_lungs, registration.inverse_transform, inside)
+    mean_j = float(sitk.GetArrayViewFromImage(registration.jacobian)[common].mean(dtype=np.float64))
     measures = {
-        "folds_percent": folds_percent(jacobian, common),
-        "lung_dice": dice,
-        "lung_hd95_mm": hd95,
-        "inverse_mean_mm": inverse_mean,
-        "inverse_p95_mm": inverse_p95,
-        "similarity_before": similarity_before,
-        "similarity_after": similarity_after,
+        "folds_percent": registration.folding_percent,
+        "lung_dice": registration.lung_dice,
+        "lung_hd95_mm": surface_hd95(common, warped, registration.jacobian),
+        "inverse_mean_mm": registration.inverse_mean_mm,
+        "inverse_p95_mm": registration.inverse_p95_mm,
+        "similarity_before": registration.similarity_before,
+        "similarity_after": registration.similarity_after,
         "volume_ratio": ratio,
         "mean_jacobian": mean_j,
         "tre": None if tre is None else dict(tre),
     }
     decision, reasons = verdict(measures, thresholds)
-    check = volume_check(mean_j, ratio) if mean_j is not None and ratio else None
-    warnings = [check] if check else []
+    check = volume_check(mean_j, ratio) if ratio else None
     return {
         "verdict": decision,
         "reasons": reasons,
-        "warnings": warnings,
+        "warnings": [check] if check else [],
         **measures,
         "thresholds": asdict(thresholds),
     }
@@ -175,31 +164,30 @@ def _number(measures: Mapping, name: str) -> float | None:
     return None if value is None or not isfinite(value) else float(value)
 
 
-def folds_percent(jacobian: sitk.Image, lungs: sitk.Image | np.ndarray) -> float | None:
-    """The share of lung voxels with J <= 0, in percent; None without a lung voxel."""
-    values = sitk.GetArrayViewFromImage(jacobian)[as_mask(lungs)]
-    return 100.0 * float(np.count_nonzero(~(values > 0))) / values.size if values.size else None
-
-
 def lung_overlap(a: np.ndarray, b: np.ndarray, grid: sitk.Image) -> tuple[float | None, float | None]:
-    """Dice and the 95th percentile of the surface distances in mm of two masks (z, y, x) on the grid of an image.
+    """Dice and HD95 in mm of two masks (z, y, x) on the grid of an image.
 
-    HD95 is the larger of the two directions, from every surface voxel of one mask to the surface of the other. Without
-    any voxel both are None; where only one mask is empty the Dice is 0 and HD95 None.
+    Without any voxel both are None; where only one mask is empty the Dice is 0 and HD95 None.
     """
     voxels = int(a.sum()) + int(b.sum())
-    if voxels == 0:
-        return None, None
-    dice = 2.0 * np.count_nonzero(a & b) / voxels
+    dice = 2.0 * np.count_nonzero(a & b) / voxels if voxels else None
+    return dice, surface_hd95(a, b, grid)
+
+
+def surface_hd95(a: np.ndarray, b: np.ndarray, grid: sitk.Image) -> float | None:
+    """The 95th percentile of the surface distances in mm of two masks (z, y, x) on the grid of an image.
+
+    The larger of the two directions, from every surface voxel of one mask to the surface of the other; None where a
+    mask is empty.
+    """
     if not a.any() or not b.any():
-        return float(dice), None
+        return None
     union = _image(a | b, grid)
     box = crop_to_mask(union, 2 * max(union.GetSpacing()))
     surfaces = [_surface(resample_mask(_image(mask, grid), box)) for mask in (a, b)]
     distances = [_distance_to(surface) for surface in surfaces]
     one, other = (as_mask(surface) for surface in surfaces)
-    hd95 = max(np.percentile(distances[1][one], 95), np.percentile(distances[0][other], 95))
-    return float(dice), float(hd95)
+    return float(max(np.percentile(distances[1][one], 95), np.percentile(distances[0][other], 95)))
 
 
 def _image(mask: np.ndarray, grid: sitk.Image) -> sitk.Image:

@@ -9,9 +9,11 @@ import torch
 
 from .. import grids
 from . import flow, losses
+from .adam import Adam
 from .prepare import PreparedPair
 
-_STEPS = 40
+_STEPS = 25
+_SCALE = 6
 _RATE = 0.02
 
 
@@ -19,10 +21,10 @@ def align_lungs(pair: PreparedPair, progress=lambda fraction: None) -> sitk.Affi
     """Align the lungs of a prepared pair by an affine transform, fixed to moving, LPS mm.
 
     The starts (lung extents, lung centres, tops of the lungs, the scanner's own frame) are compared by the similarity
-    they reach; the best is optimised with six, then with twelve parameters on images at a quarter of the resolution.
+    they reach; the best is optimised with six, then with twelve parameters on images averaged over `_SCALE` voxels.
     """
     starts = _starts(pair)
-    fixed, moving, mask = pair.level(4)
+    fixed, moving, mask = pair.level(_SCALE)
     similarity = losses.Lncc(fixed, mask)
 
     def loss_of(transform: sitk.AffineTransform) -> float:
@@ -76,7 +78,7 @@ def _lung_extent(lungs: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
 
 def _warped(pair: PreparedPair, transform: sitk.AffineTransform, moving: torch.Tensor, shape) -> torch.Tensor:
     matrix, offset = matrix_and_offset(transform)
-    return flow.warp(moving, pair.moving_coordinates(pair.positions(4, shape), matrix, offset, 4))
+    return flow.warp(moving, pair.moving_coordinates(pair.positions(_SCALE, shape), matrix, offset, _SCALE))
 
 
 def _optimise(pair, start, parameters, similarity, moving, progress) -> sitk.AffineTransform:
@@ -90,16 +92,15 @@ def _optimise(pair, start, parameters, similarity, moving, progress) -> sitk.Aff
     # Rotation (and strain) in units in which a step moves the lungs' edge as far as a step of translation does.
     linear = torch.zeros(3 if parameters == 6 else 9, device=device, requires_grad=True)
     shift = torch.zeros(3, device=device, requires_grad=True)
-    optimizer = torch.optim.Adam([linear, shift], lr=_RATE)
-    index = pair.positions(4, similarity.fixed.shape)
+    optimizer = Adam([linear, shift], _RATE)
+    index = pair.positions(_SCALE, similarity.fixed.shape)
     anchor = torch.tensor(start_matrix @ centre + start_offset, dtype=torch.float32, device=device)
     pivot = torch.tensor(centre, dtype=torch.float32, device=device)
     for step in range(_STEPS):
         matrix = start_m @ torch.linalg.matrix_exp(_generator(linear))
         # T(p) = matrix (p - centre) + start(centre) + radius * shift
-        coordinates = pair.moving_coordinates_about(index, matrix, pivot, anchor + radius * shift, 4)
+        coordinates = pair.moving_coordinates_about(index, matrix, pivot, anchor + radius * shift, _SCALE)
         loss = similarity(flow.warp(moving, coordinates))
-        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         progress((step + 1) / _STEPS)

@@ -1,9 +1,10 @@
 """Numerics of deformations, in torch: warp, exponentiate, compose, Jacobian determinant.
 
-Tensors have no batch axis. An image is (z, y, x), a displacement or velocity field (3, z, y, x) with the components
-x, y, z in voxels of its own grid, coordinates are (3, z, y, x) voxel indices x, y, z. Everything is float32 (or the
-dtype of the input, so that tests can use float64). `grid_sample` is called in :func:`warp` alone, so align_corners and
-the normalisation of coordinates are decided in one place.
+An image is (z, y, x) or (c, z, y, x), a displacement or velocity field (3, z, y, x) with the components x, y, z in
+voxels of its own grid, coordinates are (3, z, y, x) voxel indices x, y, z. Fields, coordinates and images with channels
+may have a batch axis in front, all or none: refinement works on one pair, training on batches. Everything is float32
+(or the dtype of the input, so that tests can use float64). `grid_sample` is called in :func:`warp` alone, so
+align_corners and the normalisation of coordinates are decided in one place.
 """
 
 import torch
@@ -17,24 +18,30 @@ def voxel_coordinates(shape: tuple[int, int, int], *, device=None, dtype=torch.f
 
 
 def warp(image: torch.Tensor, coordinates: torch.Tensor, padding: str = "border") -> torch.Tensor:
-    """Linear interpolation of `image` (z, y, x) or (c, z, y, x) at voxel `coordinates` (3, Z, Y, X).
+    """Linear interpolation of `image` (z, y, x) or ([n,] c, z, y, x) at voxel `coordinates` ([n,] 3, Z, Y, X).
 
-    `padding` is "border" (repeat the edge) or "zeros". Returns (Z, Y, X) or (c, Z, Y, X).
+    `padding` is "border" (repeat the edge) or "zeros". Returns (Z, Y, X) or ([n,] c, Z, Y, X).
     """
+    if image.ndim == 5:
+        normalised = _normalised(coordinates, image.shape[2:])
+        return F.grid_sample(image, normalised, padding_mode=padding, align_corners=True)
     channels = image if image.ndim == 4 else image[None]
-    extent = torch.tensor(channels.shape[:0:-1], device=image.device, dtype=image.dtype)  # x, y, z
-    normalised = torch.stack(
-        # An axis of one voxel has no extent: every coordinate on it is its centre.
-        [c * (2 / (n - 1)) - 1 if n > 1 else c * 0 for c, n in zip(coordinates, extent.tolist(), strict=True)],
-        dim=-1,
-    )
-    slabs = _slabs(normalised)
+    slabs = _slabs(_normalised(coordinates[None], channels.shape[1:])[0])
     sampled = F.grid_sample(
         channels.expand(slabs.shape[0], *channels.shape), slabs, padding_mode=padding, align_corners=True
     )
     # (slab, c, z', y, x) -> (c, Z, Y, X)
     sampled = sampled.transpose(0, 1).reshape(channels.shape[0], -1, *sampled.shape[3:])[:, : coordinates.shape[1]]
     return sampled if image.ndim == 4 else sampled[0]
+
+
+def _normalised(coordinates: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Voxel coordinates (n, 3, Z, Y, X) in an image of `shape` (z, y, x) as grid_sample wants them: (n, Z, Y, X, 3)."""
+    return torch.stack(
+        # An axis of one voxel has no extent: every coordinate on it is its centre.
+        [c * (2 / (n - 1)) - 1 if n > 1 else c * 0 for c, n in zip(coordinates.unbind(1), shape[::-1], strict=True)],
+        dim=-1,
+    )
 
 
 def _slabs(normalised: torch.Tensor) -> torch.Tensor:
@@ -47,8 +54,8 @@ def _slabs(normalised: torch.Tensor) -> torch.Tensor:
 
 
 def compose(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
-    """The displacement field of (id + outer) after (id + inner), both (3, z, y, x) in voxels of one grid."""
-    identity = voxel_coordinates(inner.shape[1:], device=inner.device, dtype=inner.dtype)
+    """The displacement field of (id + outer) after (id + inner), both ([n,] 3, z, y, x) in voxels of one grid."""
+    identity = voxel_coordinates(inner.shape[-3:], device=inner.device, dtype=inner.dtype)
     return inner + warp(outer, identity + inner)
 
 
@@ -59,7 +66,7 @@ def exponentiate(velocity: torch.Tensor, steps: int = 6, identity: torch.Tensor 
     Source: Arsigny et al., MICCAI 2006.
     """
     if identity is None:
-        identity = voxel_coordinates(velocity.shape[1:], device=velocity.device, dtype=velocity.dtype)
+        identity = voxel_coordinates(velocity.shape[-3:], device=velocity.device, dtype=velocity.dtype)
     displacement = velocity / 2**steps
     for _ in range(steps):
         displacement = displacement + warp(displacement, identity + displacement)
@@ -100,15 +107,13 @@ def expand(nodes: torch.Tensor, matrices: tuple[torch.Tensor, torch.Tensor, torc
 
 
 def gradient(field: torch.Tensor) -> torch.Tensor:
-    """d field_i / d x_j in voxels by central differences, one-sided at the border: (c, 3, z, y, x), j = x, y, z."""
-    z, y, x = torch.gradient(field, dim=(1, 2, 3))
-    return torch.stack([x, y, z], dim=1)
+    """d field_i / d x_j in voxels by central differences, one-sided at the border: ([n,] c, 3, z, y, x)."""
+    z, y, x = torch.gradient(field, dim=(-3, -2, -1))
+    return torch.stack([x, y, z], dim=-4)
 
 
 def jacobian_determinant(displacement: torch.Tensor) -> torch.Tensor:
-    """det(I + grad u) of a displacement field (3, z, y, x) in voxels of an isotropic grid: (z, y, x)."""
-    g = gradient(displacement)
-    xx, xy, xz = g[0, 0] + 1, g[0, 1], g[0, 2]
-    yx, yy, yz = g[1, 0], g[1, 1] + 1, g[1, 2]
-    zx, zy, zz = g[2, 0], g[2, 1], g[2, 2] + 1
+    """det(I + grad u) of a displacement field ([n,] 3, z, y, x) in voxels of an isotropic grid: ([n,] z, y, x)."""
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-4) for row in gradient(displacement).unbind(-5))
+    xx, yy, zz = xx + 1, yy + 1, zz + 1
     return xx * (yy * zz - yz * zy) - xy * (yx * zz - yz * zx) + xz * (yx * zy - yy * zx)

@@ -2,15 +2,19 @@
 
 Images are (z, y, x) tensors in any linear scale of HU (the defaults suit (HU + 1000) / 1000); `mask` holds weights
 (z, y, x) of the voxels that count. Every function is a loss: smaller is better. They need float32 or float64, never
-bf16. Fields are (3, z, y, x) in voxels.
+bf16. Fields are (3, z, y, x) in voxels. Training hands in batches: images and masks (n, 1, z, y, x), fields
+(n, 3, z, y, x); every mean then runs over the whole batch.
 """
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 
 from . import flow
+
+_AXES = (-3, -2, -1)
 
 
 def box_sum(image: torch.Tensor, radius: int) -> torch.Tensor:
@@ -119,38 +123,41 @@ def ssim(warped: torch.Tensor, fixed: torch.Tensor, mask: torch.Tensor, radius: 
 
 
 def mind_ssc(image: torch.Tensor, radius: int = 1, dilation: int = 2) -> torch.Tensor:
-    """Modality-independent descriptors of self-similarity context: (z, y, x) -> (12, z, y, x), values in 0..1.
+    """Modality-independent descriptors of self-similarity context: ([n, 1,] z, y, x) -> ([n,] 12, z, y, x) in 0..1.
 
     Source: Heinrich et al., MICCAI 2013: distances between patches at the six neighbours, the twelve pairs that lie
     at a right angle, normalised by their local mean.
     """
     shifts = [(d, 0, 0) for d in (-dilation, dilation)]
     shifts += [(0, d, 0) for d in (-dilation, dilation)] + [(0, 0, d) for d in (-dilation, dilation)]
-    padded = F.pad(image[None, None], [dilation] * 6, mode="replicate")[0, 0]
-    neighbours = [_shifted(padded, shift, dilation, image.shape) for shift in shifts]
-    distances = torch.stack(
+    batch = image.reshape(-1, 1, *image.shape[-3:])
+    padded = F.pad(batch, [dilation] * 6, mode="replicate")
+    neighbours = [_shifted(padded, shift, dilation, image.shape[-3:]) for shift in shifts]
+    distances = torch.cat(
         [
             box_sum((neighbours[i] - neighbours[j]) ** 2, radius)
             for i in range(6)
             for j in range(i + 1, 6)
             if i // 2 != j // 2
-        ]
+        ],
+        dim=1,
     )
-    distances = distances - distances.min(dim=0, keepdim=True).values
-    local = distances.mean(dim=0, keepdim=True)
-    middle = local.mean().detach()
-    return torch.exp(-distances / local.clamp(1e-3 * middle + 1e-12, 1e3 * middle + 1e-12))
+    distances = distances - distances.amin(dim=1, keepdim=True)
+    local = distances.mean(dim=1, keepdim=True)
+    middle = local.mean(dim=(1, 2, 3, 4), keepdim=True).detach()
+    descriptors = torch.exp(-distances / local.clamp(1e-3 * middle + 1e-12, 1e3 * middle + 1e-12))
+    return descriptors if image.ndim == 5 else descriptors[0]
 
 
 def _shifted(padded: torch.Tensor, shift: tuple[int, int, int], margin: int, shape) -> torch.Tensor:
-    for axis, (step, length) in enumerate(zip(shift, shape, strict=True)):
+    for axis, (step, length) in enumerate(zip(shift, shape, strict=True), start=2):
         padded = padded.narrow(axis, margin + step, length)
     return padded
 
 
 def mind(warped: torch.Tensor, fixed: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean over the mask of the squared difference of MIND-SSC descriptors."""
-    return _masked_mean((mind_ssc(warped) - mind_ssc(fixed)).square().mean(dim=0), mask)
+    return _masked_mean((mind_ssc(warped) - mind_ssc(fixed)).square().mean(dim=-4, keepdim=warped.ndim == 5), mask)
 
 
 def nmi(
@@ -182,7 +189,7 @@ def nmi(
 
 def diffusion(field: torch.Tensor) -> torch.Tensor:
     """Mean squared first difference of a field (3, z, y, x), summed over its components and the three axes."""
-    return sum(torch.diff(field, dim=axis).square().sum(0).mean() for axis in (1, 2, 3))
+    return sum(torch.diff(field, dim=axis).square().sum(-4).mean() for axis in _AXES)
 
 
 def bending_energy(field: torch.Tensor) -> torch.Tensor:
@@ -190,13 +197,13 @@ def bending_energy(field: torch.Tensor) -> torch.Tensor:
 
     Source: Rueckert et al., IEEE Transactions on Medical Imaging 1999.
     """
-    return sum(term.square().sum(0).mean() for term in _second_differences(field))
+    return sum(term.square().sum(-4).mean() for term in _second_differences(field))
 
 
 def _second_differences(field: torch.Tensor) -> Iterator[torch.Tensor]:
-    for axis in (1, 2, 3):
+    for axis in _AXES:
         yield torch.diff(field, n=2, dim=axis)
-    for first, second in ((1, 2), (1, 3), (2, 3)):
+    for first, second in combinations(_AXES, 2):
         yield 2**0.5 * torch.diff(torch.diff(field, dim=first), dim=second)
 
 

@@ -1,7 +1,6 @@
 """A pair of scans as refinement sees it: lungs on a neutral ground, on cropped isotropic grids, as a pyramid."""
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
@@ -37,44 +36,49 @@ class PreparedPair:
     fixed_lungs: sitk.Image
     moving_lungs: sitk.Image
     moving_limits: tuple[np.ndarray, np.ndarray] | None
+    _levels: dict = field(default_factory=dict, init=False, repr=False)
+    _positions: dict = field(default_factory=dict, init=False, repr=False)
 
-    @lru_cache  # noqa: B019 - the pair lives as long as its registration
     def level(self, scale: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The fixed image, the moving image and the fixed mask, averaged over blocks of `scale`^3 voxels."""
-        return pool(self.fixed, scale), pool(self.moving, scale), (pool(self.mask, scale) > 0.5).float()
+        if scale not in self._levels:
+            mask = (pool(self.mask, scale) > 0.5).float()
+            self._levels[scale] = pool(self.fixed, scale), pool(self.moving, scale), mask
+        return self._levels[scale]
 
-    @lru_cache  # noqa: B019
     def positions(self, scale: int, shape: tuple[int, int, int]) -> torch.Tensor:
         """Where the voxels of a level lie on the fixed box, in its voxels x, y, z: (3, z, y, x)."""
-        return voxel_coordinates(shape, device=self.fixed.device) * scale + (scale - 1) / 2
+        if (scale, shape) not in self._positions:
+            voxels = voxel_coordinates(shape, device=self.fixed.device)
+            self._positions[scale, shape] = voxels * scale + (scale - 1) / 2
+        return self._positions[scale, shape]
 
     def moving_coordinates(self, positions: torch.Tensor, matrix, offset, scale: int) -> torch.Tensor:
-        """Voxel coordinates on the moving level of fixed-box positions sent through p -> matrix p + offset (LPS mm)."""
-        box_matrix, box_offset = self.moving_from_fixed(matrix, offset)
-        device = positions.device
-        box_matrix = torch.as_tensor(box_matrix, dtype=torch.float32, device=device)
-        box_offset = torch.as_tensor(box_offset, dtype=torch.float32, device=device)
+        """Voxel coordinates on the moving level of fixed-box positions sent through p -> matrix p + offset (LPS mm).
+
+        `matrix` and `offset` are arrays, or tensors, whose gradients are kept.
+        """
+        box_matrix, box_offset = (
+            torch.as_tensor(part, dtype=torch.float32, device=positions.device)
+            for part in self.moving_from_fixed(matrix, offset)
+        )
         moved = torch.einsum("ij,jzyx->izyx", box_matrix, positions) + box_offset[:, None, None, None]
         return (moved - (scale - 1) / 2) / scale
 
     def moving_coordinates_about(self, positions, matrix, centre, moved_centre, scale: int) -> torch.Tensor:
-        """As :meth:`moving_coordinates` for tensors with gradients: p -> matrix (p - centre) + moved_centre."""
-        device = positions.device
-        to_point = torch.as_tensor(self.fixed_box.index_to_point, dtype=torch.float32, device=device)
-        origin = torch.as_tensor(np.array(self.fixed_box.origin), dtype=torch.float32, device=device)
-        to_index = torch.as_tensor(np.linalg.inv(self.moving_box.index_to_point), dtype=torch.float32, device=device)
-        moving_origin = torch.as_tensor(np.array(self.moving_box.origin), dtype=torch.float32, device=device)
-        box_matrix = to_index @ matrix @ to_point
-        box_offset = to_index @ (matrix @ (origin - centre) + (moved_centre - moving_origin))
-        moved = torch.einsum("ij,jzyx->izyx", box_matrix, positions) + box_offset[:, None, None, None]
-        return (moved - (scale - 1) / 2) / scale
+        """As :meth:`moving_coordinates` for p -> matrix (p - centre) + moved_centre."""
+        return self.moving_coordinates(positions, matrix, moved_centre - matrix @ centre, scale)
 
-    def moving_from_fixed(self, matrix: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The affine map p -> matrix p + offset (LPS mm) from fixed-box voxels to moving-box voxels, x, y, z."""
-        to_index = np.linalg.inv(self.moving_box.index_to_point)
-        box_matrix = to_index @ matrix @ self.fixed_box.index_to_point
-        moved_origin = matrix @ np.array(self.fixed_box.origin) + offset
-        return box_matrix, to_index @ (moved_origin - np.array(self.moving_box.origin))
+    def moving_from_fixed(self, matrix, offset):
+        """The affine map p -> matrix p + offset (LPS mm) from fixed-box voxels to moving-box voxels, x, y, z: matrix
+        (3, 3) and offset (3,), arrays or tensors as those given."""
+
+        def alike(values: np.ndarray):
+            return values if isinstance(matrix, np.ndarray) else torch.as_tensor(values).to(matrix)
+
+        to_index = alike(np.linalg.inv(self.moving_box.index_to_point))
+        from_origin = matrix @ alike(np.array(self.fixed_box.origin)) + offset - alike(np.array(self.moving_box.origin))
+        return to_index @ matrix @ alike(self.fixed_box.index_to_point), to_index @ from_origin
 
     def valid(self, coordinates: torch.Tensor, scale: int) -> torch.Tensor | None:
         """Which moving-level coordinates (3, z, y, x) lie inside the moving scan; None where the scan ends nowhere
@@ -126,9 +130,11 @@ def _limits(scan: sitk.Image, lungs: sitk.Image) -> tuple[np.ndarray, np.ndarray
     box, scan_grid = grids.grid_of(lungs), grids.grid_of(scan)
     ends = box.indices(scan_grid.points(np.array([[0, 0, 0], np.array(scan_grid.size) - 1])))
     low, high = ends.min(axis=0), ends.max(axis=0)
-    inside = np.argwhere(sitk.GetArrayViewFromImage(lungs) != 0)[:, ::-1]
+    inside = sitk.GetArrayViewFromImage(lungs) != 0
+    along = [np.flatnonzero(inside.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]  # x, y, z
+    first, last = (np.array([where[end] for where in along]) for end in (0, -1))
     reach = 3.0 / np.array(box.spacing)
-    touches = (inside.min(axis=0) <= low + reach).any() or (inside.max(axis=0) >= high - reach).any()
+    touches = (first <= low + reach).any() or (last >= high - reach).any()
     return (low, high) if touches else None
 
 

@@ -7,6 +7,7 @@ import SimpleITK as sitk
 import torch
 
 from . import flow, losses
+from .adam import Adam
 from .align import matrix_and_offset
 from .prepare import PreparedPair
 from .velocity import SQUARINGS, Axis, Velocity, faded
@@ -48,6 +49,8 @@ def refine(
     the fraction done after every step and may raise to cancel.
     """
     velocity = start
+    if velocity is None and not levels:
+        raise ValueError("refinement needs levels or a start")
     work = [level.steps / level.scale**3 for level in levels]
     for number, level in enumerate(levels):
         done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
@@ -68,19 +71,30 @@ def _refine_level(pair, alignment, level, start, progress) -> Velocity:
     if start is not None and level.scale <= _CHANGE_SCALE:
         mask = mask * _trust(pair, alignment, start, level.scale, tuple(fixed.shape))
     similarity = losses.Lncc(fixed, mask)
-    optimizer = torch.optim.Adam([coefficients], lr=level.rate)
+    optimizer = Adam([coefficients], level.rate)
     for step in range(level.steps):
-        optimizer.param_groups[0]["lr"] = level.rate * (1 - (1 - LAST_RATE) * step / level.steps)
+        optimizer.rate = level.rate * (1 - (1 - LAST_RATE) * step / level.steps)
         velocity = warp_level.velocity(coefficients)
         coordinates = warp_level.coordinates(velocity)
         inside = pair.valid(coordinates.detach(), level.scale)
         loss = similarity(flow.warp(moving, coordinates), None if inside is None else mask * inside)
         loss = loss + level.smoothness * _roughness(velocity / spacing)
-        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         progress((step + 1) / level.steps)
     return Velocity(coefficients.detach(), initial.axes)
+
+
+def mismatch(pair: PreparedPair, alignment: sitk.AffineTransform, velocity: Velocity, scale: int) -> float:
+    """1 - mean squared LNCC in the lungs under A exp(v), on images averaged over `scale` voxels."""
+    fixed, moving, mask = pair.level(scale)
+    warp_level = _LevelWarp(pair, alignment, scale, velocity.axes, tuple(fixed.shape))
+    with torch.no_grad():
+        coordinates = warp_level.coordinates(warp_level.velocity(velocity.coefficients))
+        inside = pair.valid(coordinates, scale)
+        return float(
+            losses.Lncc(fixed, mask)(flow.warp(moving, coordinates), None if inside is None else mask * inside)
+        )
 
 
 def _trust(pair, alignment, velocity: Velocity, scale: int, shape: tuple[int, int, int]) -> torch.Tensor:

@@ -1,9 +1,8 @@
 """One pair: prepare -> align -> refine -> transforms, maps and figures of merit."""
 
 import json
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +10,15 @@ import SimpleITK as sitk
 import torch
 
 from .. import grids
-from ..errors import BadInput, OutOfMemory
+from ..errors import BadInput
 from ..grids import Grid
 from ..progress import Progress, no_progress, part
-from . import refine as refinement
-from .align import align_lungs
-from .prepare import prepare
-from .refine import Level
-from .velocity import Deformation
+from ..resources import SHIPPED_WEIGHTS
+from ..system import check_device, limited_threads
+from .deform import PRESETS, Plan, deform, timed
+from .measure import folding_percent, inverse_consistency, make_maps, similarities
 
-_COARSE = (Level(4, 4, 40, 0.3, 3.0), Level(4, 2, 40, 0.2, 3.0))
-PRESETS: dict[str, tuple[Level, ...]] = {
-    "fast": (*_COARSE, Level(2, 4, 40, 0.15, 0.5)),
-    "standard": (*_COARSE, Level(2, 4, 50, 0.15, 1.0), Level(1, 4, 20, 0.15, 1.0)),
-    "accurate": (*_COARSE, Level(2, 4, 80, 0.15, 1.0), Level(1, 4, 50, 0.15, 1.0)),
-}
+__all__ = ["PRESETS", "Registration", "choose_device", "register", "summary", "write_registration"]
 
 
 @dataclass(eq=False)
@@ -36,11 +29,11 @@ class Registration:
     inverse_transform: sitk.Transform
     grid: Grid
     warped: sitk.Image  # the follow-up on the grid, HU
-    displacement: sitk.Image  # phi(p) - p, LPS mm, float32 vectors
+    displacement_mm: np.ndarray  # phi(p) - p, LPS mm, float32 (3, z, y, x)
     jacobian: sitk.Image  # det(grad phi), affine part included
     fixed_lungs: sitk.Image  # labels 1 right, 2 left
     warped_lungs: sitk.Image  # the follow-up's lungs on the grid
-    inside: sitk.Image  # 1 where phi(p) lies in the follow-up's field of view
+    inside: sitk.Image  # 1 where the follow-up shows phi(p); around the lungs its padding counts as outside
     folding_percent: float  # share of lung voxels with J <= 0
     similarity_before: float  # mean squared LNCC in the lungs as the scans lie in the scanner, 0 to 1
     similarity_after: float
@@ -51,6 +44,14 @@ class Registration:
     settings: dict
     device: str
     notes: list[str] = field(default_factory=list)
+    # SD of the network's displacement in mm on its own coarser grid, for probabilistic weights
+    uncertainty: sitk.Image | None = None
+    weights_sha256: str | None = None
+
+    @cached_property
+    def displacement(self) -> sitk.Image:
+        """phi(p) - p, LPS mm, float32 vectors; an image only where one is asked for, since it is large."""
+        return grids.to_image(self.displacement_mm, self.grid)
 
 
 def register(
@@ -64,42 +65,54 @@ def register(
     threads: int | None = None,
     spacing_mm: float = 1.5,
     native_maps: bool = False,
+    weights: str | Path = SHIPPED_WEIGHTS,
+    uncertainty: bool = False,
     progress: Progress = no_progress,
 ) -> Registration:
     """Register a moving scan onto a fixed one by their lungs.
 
     Parameters: scans in HU; lung masks on any grid (non-zero: lung), segmented where None; `preset` one of PRESETS;
     `device` auto, cpu or cuda[:n]; `spacing_mm` of the isotropic working grid in the fixed scan's axes, on which the
-    maps lie, unless `native_maps` asks for the fixed scan's own grid.
+    maps lie, unless `native_maps` asks for the fixed scan's own grid; `weights` of the network that gives refinement
+    its start: the name of shipped ones, a .safetensors file, or "none"; `uncertainty`: also that of the network's
+    displacement, where its weights are probabilistic.
 
-    Raises BadInput for an unknown preset or device and for lungs that do not overlap after alignment, OutOfMemory when
-    not even the CPU at half resolution has enough.
+    Raises BadInput for an unknown preset or device, for weights that cannot be used and for lungs that do not overlap
+    after alignment, OutOfMemory when not even the CPU at half resolution has enough.
     """
-    if preset not in PRESETS:
-        raise BadInput(f"There is no preset {preset!r}: use one of {', '.join(PRESETS)}.")
+    plan = Plan.of(preset, weights)
     seconds: dict[str, float] = {}
-    notes: list[str] = []
     torch.manual_seed(seed)
-    with _threads(threads):
-        with _timed(seconds, "lungs"):
+    with limited_threads(threads):
+        with timed(seconds, "lungs"):
             fixed_lungs = _lungs(fixed, fixed_lungs, part(progress, 0.0, 0.05))
             moving_lungs = _lungs(moving, moving_lungs, part(progress, 0.05, 0.1))
-        deformation, used = _deformation(
-            fixed, moving, fixed_lungs, moving_lungs, preset, device, spacing_mm, seconds, notes, progress
+        made = deform(
+            fixed, moving, fixed_lungs, moving_lungs, plan, choose_device(device), spacing_mm, progress, uncertainty
         )
+        seconds |= made.seconds
         progress("maps", 0.9)
-        with _timed(seconds, "maps"):
+        with timed(seconds, "maps"):
             grid = grids.grid_of(fixed) if native_maps else grids.isotropic_grid(grids.grid_of(fixed), spacing_mm)
-            result = _measure(deformation, grid, fixed, moving, fixed_lungs, moving_lungs)
+            result = _measure(made.deformation, grid, fixed, moving, fixed_lungs, moving_lungs)
     settings = {
         "preset": preset,
-        "levels": [vars(level) for level in PRESETS[preset]],
+        "levels": [vars(level) for level in plan.levels],
+        "network": made.network is not None,
         "spacing_mm": spacing_mm,
         "seed": seed,
         "native_maps": native_maps,
     }
     progress("maps", 1.0)
-    return replace(result, seconds=seconds, settings=settings, device=used, notes=notes)
+    return replace(
+        result,
+        seconds=seconds,
+        settings=settings,
+        device=made.device,
+        notes=made.notes,
+        uncertainty=made.uncertainty,
+        weights_sha256=None if made.network is None else made.network.sha256,
+    )
 
 
 def _lungs(scan: sitk.Image, lungs: sitk.Image | None, progress: Progress) -> sitk.Image:
@@ -110,134 +123,46 @@ def _lungs(scan: sitk.Image, lungs: sitk.Image | None, progress: Progress) -> si
     return segment_lungs(scan, progress)
 
 
-def _deformation(fixed, moving, fixed_lungs, moving_lungs, preset, device, spacing_mm, seconds, notes, progress):
-    """The deformation and the device it was made on, with less resolution, then on the CPU, when memory runs out."""
-    levels = PRESETS[preset]
-    half = tuple(level for level in levels if level.scale > 1) or levels
-    chosen = choose_device(device)
-    attempts = [(chosen, levels)]
-    if chosen.type == "cuda":
-        attempts += [(chosen, half), (torch.device("cpu"), levels)]
-    attempts += [(torch.device("cpu"), half)]
-    for attempt, (where, what) in enumerate(attempts):
-        try:
-            return _align_and_refine(
-                fixed, moving, fixed_lungs, moving_lungs, what, where, spacing_mm, seconds, progress
-            ), str(where)
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            if attempt == len(attempts) - 1:
-                raise OutOfMemory(
-                    "Registration does not fit into memory: close other programs or use a machine with more."
-                ) from error
-            following = attempts[attempt + 1]
-            resolution = "half resolution" if following[1] is half else "full resolution"
-            notes.append(f"Memory ran out on {where}; continued at {resolution} on {following[0]}.")
-            if where.type == "cuda":
-                torch.cuda.empty_cache()
-    raise AssertionError("unreachable")
-
-
-def _align_and_refine(fixed, moving, fixed_lungs, moving_lungs, levels, device, spacing_mm, seconds, progress):
-    with _timed(seconds, "prepare"):
-        progress("prepare", 0.1)
-        pair = prepare(fixed, moving, fixed_lungs, moving_lungs, spacing_mm, device)
-    with _timed(seconds, "align"):
-        alignment = align_lungs(pair, lambda f: progress("align", 0.12 + 0.08 * f))
-    with _timed(seconds, "refine"):
-        velocity = refinement.refine(pair, alignment, levels, None, lambda f: progress("refine", 0.2 + 0.7 * f))
-    return Deformation(alignment, replace(velocity, coefficients=velocity.coefficients.cpu()), pair.fixed_box)
-
-
 def _measure(deformation, grid, fixed, moving, fixed_lungs, moving_lungs) -> Registration:
-    transform, inverse = deformation.transform(), deformation.inverse_transform()
     labels = grids.resample_mask(fixed_lungs, grid)
-    warped_lungs = grids.resample_mask(moving_lungs, grid, transform)
-    lung = sitk.GetArrayViewFromImage(labels) != 0
-    other = sitk.GetArrayViewFromImage(warped_lungs) != 0
-    if not (lung & other).any():
+    lung = grids.to_array(labels) != 0
+    maps = make_maps(deformation, grid, moving, moving_lungs, lung)
+    common, other = lung & maps.inside, (maps.lungs != 0) & maps.inside
+    overlap = np.count_nonzero(common & other)
+    if not overlap:
         raise BadInput("The lungs of the two scans do not overlap: give scans, or masks, of the same lung.")
-    displacement, jacobian = deformation.on(grid)
-    inside = grids.resample_mask(_everywhere(moving), grid, transform)
-    warped = grids.resample(moving, grid, transform)
-    before, after = _similarities(fixed, moving, labels, inside, warped)
-    inverse_error = inverse_consistency(transform, inverse, grid, lung)
+    transform, inverse = deformation.transform(), deformation.inverse_transform()
+    device = deformation.velocity.coefficients.device
+    before, after = similarities(fixed, moving, maps.warped, grid, common, device)
+    inverse_error = inverse_consistency(transform, inverse, grid, common)
     return Registration(
         transform=transform,
         inverse_transform=inverse,
         grid=grid,
-        warped=warped,
-        displacement=grids.to_image(displacement, grid),
-        jacobian=grids.to_image(jacobian, grid),
+        warped=grids.to_image(maps.warped, grid),
+        displacement_mm=maps.displacement,
+        jacobian=grids.to_image(maps.jacobian, grid),
         fixed_lungs=labels,
-        warped_lungs=warped_lungs,
-        inside=inside,
-        folding_percent=float(100.0 * (jacobian[lung] <= 0).mean()),
+        warped_lungs=grids.to_image(maps.lungs, grid),
+        inside=grids.to_image(maps.inside, grid),
+        folding_percent=folding_percent(maps.jacobian[common]),
         similarity_before=before,
         similarity_after=after,
         inverse_mean_mm=float(inverse_error.mean()),
         inverse_p95_mm=float(np.percentile(inverse_error, 95)),
-        lung_dice=float(2.0 * (lung & other).sum() / (lung.sum() + other.sum())),
+        lung_dice=float(2.0 * overlap / (np.count_nonzero(common) + np.count_nonzero(other))),
         seconds={},
         settings={},
         device="",
     )
 
 
-def _everywhere(scan: sitk.Image) -> sitk.Image:
-    """A mask of a scan's whole field of view."""
-    mask = sitk.Image(scan.GetSize(), sitk.sitkUInt8) + 1
-    mask.CopyInformation(scan)
-    return mask
-
-
-def _similarities(fixed, moving, lungs, inside, warped) -> tuple[float, float]:
-    """Mean squared LNCC in the lungs that both scans see, as the scans lie in the scanner and after registration."""
-    box = grids.crop_to_mask(lungs, margin_mm=5.0)
-    seen = grids.to_array(grids.resample_mask(lungs, box)) * grids.to_array(grids.resample_mask(inside, box)) != 0
-    target = grids.to_array(grids.resample(fixed, box), np.float32)
-    before = grids.to_array(grids.resample(moving, box), np.float32)
-    after = grids.to_array(grids.resample(warped, box), np.float32)
-    return refinement.similarity_of(target, before, seen), refinement.similarity_of(target, after, seen)
-
-
-def inverse_consistency(transform, inverse, grid: Grid, mask: np.ndarray, count: int = 8000) -> np.ndarray:
-    """|inverse(transform(p)) - p| in mm at up to `count` evenly taken voxels of a mask (z, y, x)."""
-    inside = np.argwhere(mask)[:, ::-1]
-    points = grid.points(inside[:: max(1, len(inside) // count)])
-    back = grids.transform_points(inverse, grids.transform_points(transform, points))
-    return np.linalg.norm(back - points, axis=1)
-
-
 def choose_device(name: str) -> torch.device:
     """The torch device for auto, cpu, cuda or cuda:n. Raises BadInput where there is no such device."""
+    check_device(name)
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise BadInput(f"There is no device {name!r}: use auto, cpu or cuda:n.") from error
-    if device.type not in ("cpu", "cuda"):
-        raise BadInput(f"There is no device {name!r}: use auto, cpu or cuda:n.")
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise BadInput(f"The device {name!r} is not on this machine: use auto or cpu.")
-    return device
-
-
-@contextmanager
-def _threads(count: int | None):
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str):
-    start = time.perf_counter()
-    yield
-    seconds[stage] = round(time.perf_counter() - start, 3)
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def write_registration(registration: Registration, folder: Path) -> None:
@@ -273,5 +198,5 @@ def summary(registration: Registration) -> dict:
             "torch": torch.__version__,
             "SimpleITK": sitk.Version_VersionString(),
         },
-        "weights_sha256": None,
+        "weights_sha256": registration.weights_sha256,
     }

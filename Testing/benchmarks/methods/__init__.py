@@ -25,6 +25,7 @@ class Method:
 METHODS = {
     "before": Method("before", "start", {"aligned": False}, needs_masks=False),
     "aligned": Method("lungs' centres and extents aligned", "start"),
+    "lungrecovery-preview": Method("LungRecovery preview", "lungrecovery", {"preset": "preview"}, needs_masks=False),
     "lungrecovery-fast": Method("LungRecovery fast", "lungrecovery", {"preset": "fast"}, needs_masks=False),
     "lungrecovery-standard": Method("LungRecovery standard", "lungrecovery", {"preset": "standard"}, needs_masks=False),
     "lungrecovery-accurate": Method("LungRecovery accurate", "lungrecovery", {"preset": "accurate"}, needs_masks=False),

@@ -1,0 +1,168 @@
+"""The deformation of a prepared pair: align -> predict -> refine, with less resolution where memory runs out."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import SimpleITK as sitk
+import torch
+
+from ..errors import BadInput, OutOfMemory
+from ..progress import Progress
+from ..resources import NO_NETWORK
+from . import refine as refinement
+from .align import align_lungs
+from .predict import NetworkInputs, network_inputs, predict, start_velocity, uncertainty
+from .prepare import PreparedPair, prepare
+from .refine import Level
+from .velocity import Deformation, Velocity
+from .weights import Weights, load_weights
+
+_COARSE = (Level(4, 4, 40, 0.3, 3.0), Level(4, 2, 40, 0.2, 3.0))
+# What a network leaves of a very deep breath is still many voxels at half resolution.
+_COARSE_AGAIN = Level(4, 2, 25, 0.2, 3.0)
+# Levels of refinement from rest, and from a network's start. The preview is the network alone.
+FROM_REST: dict[str, tuple[Level, ...]] = {
+    "fast": (*_COARSE, Level(2, 4, 40, 0.15, 0.5)),
+    "standard": (*_COARSE, Level(2, 4, 50, 0.15, 1.0), Level(1, 4, 20, 0.15, 1.0)),
+    "accurate": (*_COARSE, Level(2, 4, 80, 0.15, 1.0), Level(1, 4, 50, 0.15, 1.0)),
+}
+FROM_NETWORK: dict[str, tuple[Level, ...]] = {
+    "preview": (),
+    "fast": (Level(2, 4, 20, 0.15, 0.5),),
+    "standard": (_COARSE_AGAIN, Level(2, 4, 40, 0.15, 1.0), Level(1, 4, 10, 0.2, 1.0)),
+    "accurate": (_COARSE_AGAIN, Level(2, 4, 80, 0.15, 1.0), Level(1, 4, 50, 0.15, 1.0)),
+}
+PRESETS = tuple(FROM_NETWORK)
+
+
+@dataclass
+class Plan:
+    """How a pair is registered: `levels` of refinement after the start, and the `weights` that give it, if any."""
+
+    preset: str
+    levels: tuple[Level, ...]
+    weights: str | Path | None
+
+    @staticmethod
+    def of(preset: str, weights: str | Path) -> "Plan":
+        """The plan of a preset. Raises BadInput for an unknown preset and for a preview without a network."""
+        if preset not in PRESETS:
+            raise BadInput(f"There is no preset {preset!r}: use one of {', '.join(PRESETS)}.")
+        if str(weights) != NO_NETWORK:
+            return Plan(preset, FROM_NETWORK[preset], weights)
+        if preset not in FROM_REST:
+            raise BadInput(f"The preset {preset!r} is the network alone: give weights, or another preset.")
+        return Plan(preset, FROM_REST[preset], None)
+
+    def halved(self) -> "Plan":
+        """The same plan without full resolution."""
+        return replace(self, levels=tuple(level for level in self.levels if level.scale > 1))
+
+
+@dataclass(eq=False)
+class Deformed:
+    """A deformation, the device it was made on, and what the network said, for the uncertainty of its start."""
+
+    deformation: Deformation
+    device: str
+    network: Weights | None
+    uncertainty: sitk.Image | None
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def deform(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    fixed_lungs: sitk.Image,
+    moving_lungs: sitk.Image,
+    plan: Plan,
+    device: torch.device,
+    spacing_mm: float,
+    progress: Progress,
+    with_uncertainty: bool = False,
+) -> Deformed:
+    """The deformation of a pair on a device; at half resolution, then on the CPU, where memory runs out.
+
+    Raises OutOfMemory when not even the CPU at half resolution has enough, BadInput for weights that cannot be used.
+    """
+    attempts = [(device, plan)]
+    if device.type == "cuda":
+        attempts += [(device, plan.halved()), (torch.device("cpu"), plan)]
+    attempts += [(torch.device("cpu"), plan.halved())]
+    notes: list[str] = []
+    for attempt, (where, what) in enumerate(attempts):
+        try:
+            result = _attempt(
+                fixed, moving, fixed_lungs, moving_lungs, what, where, spacing_mm, progress, with_uncertainty
+            )
+            result.notes[:0] = notes
+            return result
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            if attempt == len(attempts) - 1:
+                raise OutOfMemory(
+                    "Registration does not fit into memory: close other programs or use a machine with more."
+                ) from error
+            following = attempts[attempt + 1]
+            resolution = "full resolution" if following[1] is plan else "half resolution"
+            notes.append(f"Memory ran out on {where}; continued at {resolution} on {following[0]}.")
+            if where.type == "cuda":
+                torch.cuda.empty_cache()
+    raise AssertionError("unreachable")
+
+
+def _attempt(
+    fixed, moving, fixed_lungs, moving_lungs, plan, device, spacing_mm, progress, with_uncertainty
+) -> Deformed:
+    seconds: dict[str, float] = {}
+    with timed(seconds, "prepare", device):
+        progress("prepare", 0.1)
+        pair = prepare(fixed, moving, fixed_lungs, moving_lungs, spacing_mm, device)
+    with timed(seconds, "align", device):
+        alignment = align_lungs(pair, lambda f: progress("align", 0.12 + 0.08 * f))
+    network = start = uncertain = None
+    levels, notes = plan.levels, []
+    if plan.weights is not None:
+        network = load_weights(plan.weights, device)
+        with timed(seconds, "predict", device):
+            progress("predict", 0.2)
+            start, uncertain = _predicted(pair, alignment, network, with_uncertainty)
+            if levels and not _helps(pair, alignment, start):
+                start, levels = None, FROM_REST[plan.preset]
+                notes.append("The network's start matched worse than none; refined from rest.")
+    with timed(seconds, "refine", device):
+        velocity = refinement.refine(pair, alignment, levels, start, lambda f: progress("refine", 0.25 + 0.65 * f))
+    moved = replace(velocity, coefficients=velocity.coefficients.cpu())
+    deformation = Deformation(alignment, moved, pair.fixed_box)
+    return Deformed(deformation, str(device), network, uncertain, seconds, notes)
+
+
+def _predicted(
+    pair: PreparedPair, alignment, network: Weights, with_uncertainty: bool
+) -> tuple[Velocity, sitk.Image | None]:
+    """The network's velocity, and the uncertainty of its displacement if asked for of a probabilistic network."""
+    inputs: NetworkInputs = network_inputs(pair, alignment, network.spacing_mm)
+    prediction = predict(network.network, inputs)
+    known = with_uncertainty and prediction.log_variance is not None
+    uncertain = uncertainty(network.network, inputs, prediction) if known else None
+    return start_velocity(pair, inputs, prediction), uncertain
+
+
+def _helps(pair: PreparedPair, alignment, start: Velocity) -> bool:
+    """Whether the images match better with the start than with the alignment alone."""
+    scale = 4
+    rest = replace(start, coefficients=torch.zeros_like(start.coefficients))
+    return refinement.mismatch(pair, alignment, start, scale) < refinement.mismatch(pair, alignment, rest, scale)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str, device: torch.device | None = None) -> Iterator[None]:
+    """Adds a stage's wall-clock time, once the device has finished its work."""
+    start = time.perf_counter()
+    yield
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds[stage] = round(time.perf_counter() - start, 3)
