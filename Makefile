@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0+cpu
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
-SYSTEM_PACKAGES := python3 python3-venv python3-pip
+SYSTEM_PACKAGES := python3 python3-venv python3-pip libgl1 libegl1 libxkbcommon0 libdbus-1-3 libfontconfig1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test slow lint benchmark install system-packages clean
@@ -21,8 +21,8 @@ slow: install  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 lint: install
-	$(BIN)/ruff check LungRecovery Testing
-	$(BIN)/ruff format --check LungRecovery Testing
+	$(BIN)/ruff check LungRecovery LungRecoveryTraining Testing
+	$(BIN)/ruff format --check LungRecovery LungRecoveryTraining Testing
 
 benchmark: install  ## this project beside Greedy, elastix, ConvexAdam and demons on the same pairs
 	$(PIP) --constraint constraints.txt --editable ".[cli,peers]"
@@ -38,11 +38,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints.txt "$(TORCH)" 2>/dev/null || \
 	  $(PIP) --constraint constraints.txt --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH)"
-	$(PIP) --constraint constraints.txt --editable ".[cli,test]"
+	$(PIP) --constraint constraints.txt --editable ".[cli,train,test]"
 	@touch $@
 
 system-packages:  ## what apt has to install
 	@echo $(SYSTEM_PACKAGES)
 
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) build dist demo runs
