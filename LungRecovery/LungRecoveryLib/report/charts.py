@@ -307,7 +307,7 @@ def _legend_of_marks(figure: FigureBase, study: StudyResult, theme: Theme) -> No
     lines = "Line and shade: fitted course with its 95 % interval." if fitted else "The lines only join the dates."
     words = f"Bars: 95 % interval of each measurement. {lines}"
     if not study.reliable:
-        words += "\n✕ hollow: unreliable, the registration failed its quality check."
+        words += "\n✕ hollow: unreliable registration."
     figure.text(0.065, 0.955, words, fontsize=6.2, color=theme.muted, va="center", linespacing=1.3)
 
 

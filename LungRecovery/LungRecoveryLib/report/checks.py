@@ -36,6 +36,9 @@ def quality_table(study: StudyResult) -> Table:
         shown = (text.number(e.get("mean_mm", e.get("mean")), 2) for e in errors)
         rows.append(Row(("Landmark error (TRE), mean, mm", *shown, "")))
     rows.append(Row(("Verdict", *(text.verdict(t) for t in study.followups), "")))
+    said = [text.reader_words(t) for t in study.followups]
+    if any(said):
+        rows.append(Row(("Reader", *(words or UNDEFINED for words in said), "")))
     columns = (
         Column("Measure", align=LEFT, width=2.2),
         *(time_column(t) for t in study.followups),

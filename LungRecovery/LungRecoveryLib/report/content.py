@@ -52,6 +52,13 @@ def facts(study: StudyResult) -> list[Line]:
     ]
 
 
+_LUNGS_SOURCE = {
+    "given": "given with the scan",
+    "segmented": "segmented by this software",
+    "corrected": "corrected by the reader",
+}
+
+
 def source_lines(timepoint: TimePointResult) -> list[Line]:
     """Where a scan came from, in what the report may show."""
     lines = [
@@ -59,8 +66,7 @@ def source_lines(timepoint: TimePointResult) -> list[Line]:
         for key in _SOURCE
         if timepoint.source.get(key) not in (None, "", [])
     ]
-    lungs = "given with the scan" if timepoint.lungs_source == "given" else "segmented by this software"
-    return [*lines, *_why_chosen(timepoint.source), ("lung mask", lungs)]
+    return [*lines, *_why_chosen(timepoint.source), ("lung mask", _LUNGS_SOURCE[timepoint.lungs_source])]
 
 
 def settings_lines(study: StudyResult) -> list[Line]:

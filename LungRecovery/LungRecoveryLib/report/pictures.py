@@ -97,7 +97,7 @@ def _grey(plane: Plane, image: sitk.Image, transform: sitk.Transform | None = No
 def _unreliable(timepoint: TimePointResult) -> str:
     if timepoint.reliable:
         return ""
-    return f"{text.UNRELIABLE.upper()}: the registration of {text.title(timepoint)} failed its quality check"
+    return f"{text.UNRELIABLE.upper()}: {text.title(timepoint)}, {text.why_unreliable(timepoint)}"
 
 
 def _slices(

@@ -26,6 +26,12 @@ VERDICT = {
     "fail": ("✕", "Failed"),
 }
 
+READER = {
+    "accepted": "accepted by the reader",
+    "usable": "used on the reader's word",
+    "not usable": "rejected by the reader",
+}
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -177,7 +183,7 @@ def summary(study: StudyResult, timepoint: TimePointResult) -> str:
     if timepoint.reliable:
         return f"{title(timepoint)}: {result}"
     return (
-        f"{title(timepoint)}: {UNRELIABLE}, the registration failed its quality check: "
+        f"{title(timepoint)}: {UNRELIABLE}, {why_unreliable(timepoint)}: "
         f"{'; '.join(quality_reasons(timepoint)) or 'no reason given'}. Not to be relied on: {result}"
     )
 
@@ -277,8 +283,32 @@ def in_sentence(name: str) -> str:
 
 
 def quality_reasons(timepoint: TimePointResult) -> list[str]:
-    """Why the registration got its verdict."""
-    return [bind(in_sentence(reason.rstrip("."))) for reason in (timepoint.quality or {}).get("reasons", [])]
+    """Why the registration got its verdict; where the reader rejected it, the reader's reason alone."""
+    quality = timepoint.quality or {}
+    if rejected(timepoint):
+        return [bind(in_sentence(quality["reader"]["comment"].rstrip(".")))]
+    return [bind(in_sentence(reason.rstrip("."))) for reason in quality.get("reasons", [])]
+
+
+def rejected(timepoint: TimePointResult) -> bool:
+    """Whether the reader rejected the registration."""
+    return ((timepoint.quality or {}).get("reader") or {}).get("verdict") == "not usable"
+
+
+def why_unreliable(timepoint: TimePointResult) -> str:
+    """Why results that rest on a registration are not to be relied on, as part of a sentence."""
+    return (
+        "the reader rejected the registration" if rejected(timepoint) else "the registration failed its quality check"
+    )
+
+
+def reader_words(timepoint: TimePointResult) -> str:
+    """What the reader said of the verdict; empty where the reader said nothing."""
+    reader = (timepoint.quality or {}).get("reader")
+    if not reader:
+        return ""
+    comment = f": {bind(reader['comment'])}" if reader["comment"] else ""
+    return f"{READER[reader['verdict']]}{comment}"
 
 
 def bind(sentence: str) -> str:
@@ -291,19 +321,24 @@ def verdict(timepoint: TimePointResult) -> str:
     if timepoint.quality is None:
         return UNDEFINED
     symbol, words = VERDICT[timepoint.quality["verdict"]]
-    return f"{symbol}\u00a0{words}"
+    reader = (timepoint.quality.get("reader") or {}).get("verdict", "accepted")
+    return f"{symbol}\u00a0{words}" + ("" if reader == "accepted" else f", {READER[reader]}")
 
 
 def verdict_sentence(timepoint: TimePointResult) -> str:
     """The verdict on a registration with its reasons, and what follows for the reader."""
     name = (timepoint.quality or {}).get("verdict")
+    if reader_words(timepoint):
+        name = "fail" if not timepoint.reliable else "pass"
     reasons = "; ".join(quality_reasons(timepoint))
     consequence = {
         "pass": "The maps and scores may be read as they stand.",
         "review": "Look at the checkerboards below before relying on the maps and scores.",
         "fail": "Every result that rests on this registration is marked unreliable.",
     }.get(name, "")
-    return f"Registration {verdict(timepoint)}{': ' + reasons if reasons else ''}. {consequence}".strip()
+    words = reader_words(timepoint).rstrip(".")
+    said = f" {words[:1].upper()}{words[1:]}." if words else ""
+    return f"Registration {verdict(timepoint)}{': ' + reasons if reasons else ''}.{said} {consequence}".strip()
 
 
 def trend(series: Mapping[str, Any], axis: str) -> str:
