@@ -1,0 +1,318 @@
+"""A study measured again with corrected lungs and the reader's verdicts, without registering again.
+
+The transforms, the follow-ups laid on the baseline and the Jacobians stay; what rests on the lungs is measured anew:
+densities of the corrected scans, every region's statistics, the normalised Jacobian, maps, scores, quality, trajectory
+and report. Figures of merit that only the registration itself could give (similarity, inverse consistency) are kept.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jsonschema
+import numpy as np
+import SimpleITK as sitk
+
+from LungRecoveryLib import grids, images, results
+from LungRecoveryLib.anatomy import lungs as anatomy_lungs
+from LungRecoveryLib.anatomy import regions
+from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.files import atomic_directory
+from LungRecoveryLib.job import Job, job_from
+from LungRecoveryLib.progress import Progress, no_progress
+from LungRecoveryLib.recovery import quality, score
+from LungRecoveryLib.registration.measure import folding_percent, leave_out_padding
+from LungRecoveryLib.results import StudyResult, TimePointResult
+from LungRecoveryLib.study import BaselineOnGrid, StudyWork
+from LungRecoveryLib.timepoints import Visit, about
+
+SCHEMA = "lungrecovery-correction-1"
+VERDICTS = ("accepted", "usable", "not usable")
+REJECTED = "Unreliable, the reader rejected the registration."
+
+_JOB_SCHEMA = {
+    "type": "object",
+    "required": ["schema", "study", "output"],
+    "additionalProperties": False,
+    "properties": {
+        "schema": {"const": SCHEMA},
+        "study": {"type": "string", "minLength": 1},
+        "output": {"type": "string", "minLength": 1},
+        "lungs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["label", "path", "lungs"],
+                "additionalProperties": False,
+                "properties": {key: {"type": "string", "minLength": 1} for key in ("label", "path", "lungs")},
+            },
+        },
+        "verdicts": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["label", "verdict", "comment"],
+                "additionalProperties": False,
+                "properties": {
+                    "label": {"type": "string"},
+                    "verdict": {"enum": list(VERDICTS)},
+                    "comment": {"type": "string", "maxLength": 500},
+                },
+            },
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class CorrectedLungs:
+    """A time point by its label, its scan as it was analysed, and the lungs that count from now on."""
+
+    label: str
+    path: Path
+    lungs: Path
+
+
+@dataclass(frozen=True)
+class ReaderVerdict:
+    """What the reader says of a follow-up's registration: one of VERDICTS, and why."""
+
+    label: str
+    verdict: str
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What to measure again: a study's folder, what changed, and the folder to make."""
+
+    study: Path
+    output: Path
+    lungs: tuple[CorrectedLungs, ...] = ()
+    verdicts: tuple[ReaderVerdict, ...] = ()
+
+
+def correction_from(content: Mapping[str, Any], base: Path, name: str = "the job") -> Correction:
+    """The correction of a job file's content, relative paths starting at `base`. Raises BadInput where it is none."""
+    error = next(iter(jsonschema.Draft202012Validator(_JOB_SCHEMA).iter_errors(content)), None)
+    if error is not None:
+        raise BadInput(f"{name}: {error.json_path.removeprefix('$.')}: {error.message[:200]}; correct it")
+    return Correction(
+        base / content["study"],
+        base / content["output"],
+        tuple(
+            CorrectedLungs(item["label"], base / item["path"], base / item["lungs"])
+            for item in content.get("lungs", ())
+        ),
+        tuple(ReaderVerdict(**item) for item in content.get("verdicts", ())),
+    )
+
+
+def correct(correction: Correction, progress: Progress = no_progress) -> StudyResult:
+    """Measure a study again and leave its new folder, whole or not at all; the old one is not changed.
+
+    Raises BadInput where the study, a scan or a mask cannot be used, a label is unknown, or a verdict of the quality
+    check is overridden without a comment.
+    """
+    earlier = results.read_study(correction.study)
+    _check(correction, earlier)
+    with atomic_directory(correction.output, inputs=[correction.study]) as folder:
+        shutil.copytree(correction.study, folder, dirs_exist_ok=True)
+        return _Corrected(folder, earlier, correction, progress).run()
+
+
+def _check(correction: Correction, earlier: StudyResult) -> None:
+    labels = [timepoint.label for timepoint in earlier.timepoints]
+    for item in (*correction.lungs, *correction.verdicts):
+        if item.label not in labels:
+            raise BadInput(f"the study has no time point {item.label}: name one of {', '.join(labels)}")
+    for verdict in correction.verdicts:
+        if verdict.label == labels[0]:
+            raise BadInput(f"{verdict.label} is the baseline, which is not registered: judge a follow-up")
+        if verdict.verdict != "accepted" and not verdict.comment.strip():
+            raise BadInput(f"the verdict on {verdict.label} is overridden without a comment: say why")
+
+
+class StoredRegistration:
+    """A registration as a study's folder keeps it, with the figures of merit that the lungs' masks change."""
+
+    def __init__(self, folder: Path, timepoint: TimePointResult, baseline_lungs: sitk.Image, lungs: sitk.Image):
+        self._folder, self._timepoint = folder, timepoint
+        self.fixed_lungs, self.lungs = baseline_lungs, lungs
+        self.grid = grids.grid_of(baseline_lungs)
+        known, made = timepoint.quality, timepoint.registration
+        self.similarity_before, self.similarity_after = known["similarity_before"], known["similarity_after"]
+        self.inverse_mean_mm, self.inverse_p95_mm = known["inverse_mean_mm"], known["inverse_p95_mm"]
+        self.device, self.notes, self.settings = made["device"], made["notes"], made.get("settings", {})
+        self.seconds = made["seconds"]
+        lung = sitk.GetArrayViewFromImage(baseline_lungs) != 0
+        self.folding_percent = folding_percent(sitk.GetArrayViewFromImage(self.jacobian)[lung])
+        seen = sitk.GetArrayViewFromImage(self.inside) != 0
+        warped = sitk.GetArrayViewFromImage(self.warped_lungs) != 0
+        self.lung_dice = quality.lung_overlap(lung & seen, warped & seen, baseline_lungs)[0]
+
+    @cached_property
+    def jacobian(self) -> sitk.Image:
+        """det(grad phi) on the grid of the maps."""
+        return self._image("jacobian")
+
+    @cached_property
+    def warped(self) -> sitk.Image:
+        """The follow-up on the grid of the maps, HU."""
+        return self._image("warped")
+
+    @cached_property
+    def uncertainty(self) -> sitk.Image | None:
+        """SD of the displacement in mm, where the study has it."""
+        return self._image("uncertainty") if "uncertainty" in self._timepoint.files else None
+
+    @cached_property
+    def transform(self) -> sitk.Transform:
+        """Baseline point to follow-up point."""
+        return sitk.ReadTransform(str(self._timepoint.layer(self._folder, "transform")))
+
+    @cached_property
+    def inverse_transform(self) -> sitk.Transform:
+        """Follow-up point to baseline point."""
+        return sitk.ReadTransform(str(self._timepoint.layer(self._folder, "inverse_transform")))
+
+    @cached_property
+    def displacement(self) -> sitk.Image:
+        """phi(p) - p, LPS mm, on the grid of the maps."""
+        return grids.to_image(grids.transform_to_field(self.transform, self.grid), self.grid)
+
+    @cached_property
+    def warped_lungs(self) -> sitk.Image:
+        """The follow-up's lungs on the grid of the maps."""
+        return grids.resample(self.lungs, self.grid, self.transform, "nearest", outside=0)
+
+    @cached_property
+    def inside(self) -> sitk.Image:
+        """1 where the follow-up shows phi(p); around the lungs its padding counts as outside."""
+        scan = grids.grid_of(self.lungs)
+        shape, field = self.grid.shape, sitk.GetArrayViewFromImage(self.displacement)
+        inside = np.empty(shape, bool)
+        y, x = np.mgrid[: shape[1], : shape[2]]
+        for z in range(shape[0]):
+            index = np.stack([x.ravel(), y.ravel(), np.full(x.size, z)], axis=1)
+            points = self.grid.points(index) + field[z].reshape(-1, 3)
+            inside[z] = scan.contains(points).reshape(shape[1:])
+        padded = ~inside | (sitk.GetArrayViewFromImage(self.warped) <= grids.AIR_HU)
+        leave_out_padding(inside, padded, sitk.GetArrayViewFromImage(self.fixed_lungs) != 0)
+        return grids.to_image(inside, self.grid)
+
+    def _image(self, layer: str) -> sitk.Image:
+        return images.read_image(self._timepoint.layer(self._folder, layer))
+
+
+class _Corrected(StudyWork):
+    """One measuring again, in a copy of the study's folder."""
+
+    def __init__(self, folder: Path, earlier: StudyResult, correction: Correction, progress: Progress):
+        super().__init__(folder, _job_of(earlier, correction), progress)
+        self.earlier = earlier
+        self.corrected = {item.label: item for item in correction.lungs}
+        self.verdicts = {item.label: item for item in correction.verdicts}
+
+    def run(self) -> StudyResult:
+        timepoints = self.earlier.timepoints
+        self.seconds = dict(self.earlier.seconds)
+        visits, densities = [], []
+        for index, timepoint in enumerate(timepoints):
+            self.progress(f"{timepoint.label}: density", 0.5 * index / len(timepoints))
+            visit = self._visit(timepoint)
+            changed = timepoint.label in self.corrected
+            densities.append(self._density([visit], 0) if changed else timepoint.density)
+            visits.append(visit)
+        baseline = self._baseline(visits[0], timepoints[0])
+        measured = [self._baseline_result(visits[0], densities[0])]
+        measured[0].files = baseline.files
+        for index, timepoint in enumerate(timepoints[1:], start=1):
+            self.progress(f"{timepoint.label}: maps", 0.5 + 0.3 * index / len(timepoints))
+            stored = StoredRegistration(self.folder, timepoint, baseline.lungs, visits[index].lungs)
+            measured.append(self._followup_result(visits[index], index, densities, stored, baseline))
+        warnings = [w for w in self.earlier.warnings if not _of_a_timepoint(w, timepoints)]
+        return self._report(self._result(measured, baseline, warnings))
+
+    def _visit(self, timepoint: TimePointResult) -> Visit:
+        """A time point as its scan would be read; the scan itself only where it is measured again."""
+        item = self.corrected.get(timepoint.label)
+        kept = [w for w in timepoint.warnings if w not in (timepoint.registration or {}).get("notes", ())]
+        visit = Visit(timepoint.label, timepoint.folder, timepoint.days, None, None, timepoint.lungs_source)
+        visit.warnings = [w for w in kept if w not in _quality_warnings(timepoint)]
+        if item is None:
+            visit.scan = SimpleNamespace(image=None, name=timepoint.label, source=timepoint.source)
+            visit.lungs = images.read_image(timepoint.layer(self.folder, "lungs"))
+            return visit
+        scan = images.read_scan(item.path)
+        mask = images.read_mask(item.lungs, scan.image)
+        with about(item.lungs.name):
+            visit.lungs = anatomy_lungs.label_sides(mask, scan.image)
+        visit.scan = SimpleNamespace(image=scan.image, name=timepoint.label, source=timepoint.source)
+        visit.lungs_source = "corrected"
+        return visit
+
+    def _baseline(self, visit: Visit, timepoint: TimePointResult) -> BaselineOnGrid:
+        """The baseline on the grid of the maps, its lungs and regions replaced where they were corrected."""
+        ct = images.read_image(timepoint.layer(self.folder, "ct"))
+        lungs, files = images.read_image(timepoint.layer(self.folder, "lungs")), timepoint.files
+        if timepoint.label in self.corrected:
+            lungs = sitk.Cast(grids.resample_mask(visit.lungs, grids.grid_of(ct)), lungs.GetPixelID())
+            atoms = regions.lung_atoms(lungs)
+            files = self._write(results.BASELINE, results.BASELINE_LAYERS, ct=ct, lungs=lungs, regions=atoms)
+        atoms = images.read_image(timepoint.layer(self.folder, "regions"))
+        return BaselineOnGrid(ct, lungs, regions.region_masks(atoms), files)
+
+    def _quality(self, visit: Visit, registration: StoredRegistration) -> dict[str, Any]:
+        before = next(t for t in self.earlier.timepoints if t.label == visit.label).quality
+        judged = quality.assess(registration, visit.lungs, before.get("tre"), self.job.quality_thresholds)
+        said = self.verdicts.get(visit.label)
+        reader = before.get("reader") if said is None else {"verdict": said.verdict, "comment": said.comment.strip()}
+        return judged | ({"reader": reader} if reader else {})
+
+    def _reliable(self, visit: Visit, judged: dict[str, Any]) -> bool:
+        said = judged.get("reader", {}).get("verdict", "accepted")
+        return said == "usable" if said != "accepted" else super()._reliable(visit, judged)
+
+    def _followup_result(self, *arguments: Any) -> TimePointResult:
+        timepoint = super()._followup_result(*arguments)
+        if self.earlier.baseline.label not in self.corrected:  # exact, where the stored transform is not quite
+            timepoint.jacobian = next(t for t in self.earlier.timepoints if t.label == timepoint.label).jacobian
+        if (timepoint.quality.get("reader") or {}).get("verdict") == "not usable":
+            for entry in timepoint.scores.values():
+                entry["explanation"] = entry["explanation"].replace(score.UNRELIABLE, REJECTED)
+        return timepoint
+
+
+def _job_of(earlier: StudyResult, correction: Correction) -> Job:
+    """The job that the study came from, as far as it changes the numbers."""
+    known = {f.name for f in fields(Job)}
+    content = {key: value for key, value in earlier.settings.items() if key in known}
+    paths = [{"path": str(correction.study), "label": t.label} for t in earlier.timepoints]
+    return job_from({"timepoints": paths, "output": str(correction.output), **content}, "the study")
+
+
+def _quality_warnings(timepoint: TimePointResult) -> list[str]:
+    """The warnings that judging the registration gave; they are given anew."""
+    return [w for w in timepoint.warnings if w.startswith("The mean Jacobian (")]
+
+
+def _of_a_timepoint(warning: str, timepoints: Sequence[TimePointResult]) -> bool:
+    """Whether a study's warning belongs to a time point, which gives it again."""
+    return any(warning == f"{t.label}: {said}" for t in timepoints for said in t.warnings)
+
+
+def read_correction(path: Path) -> Correction | None:
+    """The correction in a job file; None where the file is a job of another kind or none at all."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        return None
+    return correction_from(content, Path(path).resolve().parent, str(path))

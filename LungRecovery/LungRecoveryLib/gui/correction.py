@@ -1,0 +1,163 @@
+"""Corrected lungs and the reader's verdict: measured again by the worker, without registering again."""
+
+from typing import TYPE_CHECKING, Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.gui import inputs
+from LungRecoveryLib.gui.inputs import InputFile, Request
+from LungRecoveryLib.gui.quality import verdicts
+
+if TYPE_CHECKING:
+    from LungRecoveryLib.gui.panel import Panel
+    from LungRecoveryLib.gui.shown import ShownStudy
+
+_ROLE = "correction"
+_SCHEMA = "lungrecovery-correction-1"
+
+
+def reader_verdicts() -> dict[str, str]:
+    """What the reader can say: {value in study.json: title}."""
+    return {
+        "accepted": _("Accept the verdict"),
+        "usable": _("Use this registration all the same"),
+        "not usable": _("Do not use this registration"),
+    }
+
+
+class CorrectionSection:
+    """The section "Correction"."""
+
+    def __init__(self, panel: "Panel"):
+        self.panel, self.ui = panel, panel.ui
+        self._filling = False
+        for value, title in reader_verdicts().items():
+            self.ui.readerVerdictComboBox.addItem(title, value)
+        self.ui.editLungsButton.connect("clicked()", lambda: self.panel.attempt(self._edit))
+        self.ui.recomputeButton.connect("clicked()", lambda: self.panel.attempt(self._recompute))
+        self.ui.readerButton.connect("clicked()", lambda: self.panel.attempt(self._record))
+        self.ui.readerTimePointComboBox.connect("currentIndexChanged(int)", lambda _i: self._show_reader())
+
+    def refresh(self) -> None:
+        """Show the time points of the study and what the reader has said."""
+        shown = self.panel.shown
+        labels = shown.nodes.labels if shown is not None else []
+        self._filling = True
+        for combo, choices in (
+            (self.ui.correctTimePointComboBox, labels),
+            (self.ui.readerTimePointComboBox, labels[1:]),
+        ):
+            before = combo.currentText
+            combo.clear()
+            combo.addItems(choices)
+            combo.setCurrentIndex(choices.index(before) if before in choices else len(choices) - 1)
+        self._filling = False
+        self.update_buttons()
+        self._show_reader()
+
+    def update_buttons(self) -> None:
+        """Enable measuring again once there is something that was edited."""
+        shown = self.panel.shown
+        self.ui.recomputeButton.setEnabled(shown is not None and bool(edited(shown)))
+
+    def _show_reader(self) -> None:
+        if self._filling:
+            return
+        shown, label = self.panel.shown, self.ui.readerTimePointComboBox.currentText
+        if shown is None or not label:
+            self.ui.readerLabel.setText("")
+            return
+        quality = shown.timepoint(label)["quality"]
+        reader = quality.get("reader") or {}
+        combo = self.ui.readerVerdictComboBox
+        combo.setCurrentIndex(max(combo.findData(reader.get("verdict", "accepted")), 0))
+        self.ui.readerCommentEdit.setText(reader.get("comment", ""))
+        said = _("Recorded.") if reader else _("The quality check says: {verdict}.")
+        self.ui.readerLabel.setText(said.format(verdict=verdicts()[quality["verdict"]]))
+
+    def _edit(self) -> None:
+        """Open a copy of the lungs in Segment Editor, where the scan itself lies."""
+        shown, label = self.panel.shown, self.ui.correctTimePointComboBox.currentText
+        volume = shown.inputs[label]
+        if volume is None:
+            raise BadInput(
+                _("The scan of {label} is no longer in the scene: load it and press Apply.").format(label=label)
+            )
+        node = edited(shown).get(label) or _copy_of_lungs(shown, label)
+        slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None)
+        slicer.util.selectModule("SegmentEditor")
+        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+        editor.setSegmentationNode(node)
+        editor.setSourceVolumeNode(volume)
+        self.update_buttons()
+
+    def _recompute(self) -> None:
+        self.panel.run.start(lungs_request(self.panel.shown))
+
+    def _record(self) -> None:
+        combo = self.ui.readerVerdictComboBox
+        label, verdict = self.ui.readerTimePointComboBox.currentText, combo.itemData(combo.currentIndex)
+        comment = self.ui.readerCommentEdit.text.strip()
+        if verdict != "accepted" and not comment:
+            raise BadInput(_("Write a comment: the study records why the verdict was replaced."))
+        self.panel.run.start(verdict_request(self.panel.shown, label, verdict, comment))
+
+
+def edited(shown: "ShownStudy") -> dict[str, Any]:
+    """The copies of lungs that were opened for editing, by label."""
+    from LungRecoveryLib.scene.nodes import LABEL, ROLE
+
+    return {n.GetAttribute(LABEL): n for n in shown.nodes.others if n.GetAttribute(ROLE) == _ROLE}
+
+
+def _scan(shown: "ShownStudy", label: str) -> Any:
+    volume = shown.inputs[label]
+    if volume is None:
+        text = _("The scan of {label} is no longer in the scene: load it and press Apply.")
+        raise BadInput(text.format(label=label))
+    return volume
+
+
+def _copy_of_lungs(shown: "ShownStudy", label: str) -> Any:
+    """A copy of a time point's lungs that lies where its scan lies: not under the study's transform."""
+    from LungRecoveryLib.scene.nodes import add_node, mark
+
+    source = shown.nodes.timepoints[label].lungs
+    copy = add_node(shown.nodes.scene, "vtkMRMLSegmentationNode", _("{label}: lungs to correct").format(label=label))
+    copy.CreateDefaultDisplayNodes()
+    copy.GetSegmentation().DeepCopy(source.GetSegmentation())
+    mark(copy, shown.name, _ROLE, label)
+    shown.nodes.others.append(copy)
+    return copy
+
+
+def lungs_request(shown: "ShownStudy") -> Request:
+    """The request to measure a study again with the lungs that were edited. Raises BadInput where none were."""
+    files: list[InputFile] = []
+    items = []
+    for index, (label, node) in enumerate(edited(shown).items()):
+        files += [
+            inputs.volume_file(f"scan-{index}.nrrd", _scan(shown, label)),
+            inputs.mask_file(f"lungs-{index}.nrrd", node),
+        ]
+        items.append({"label": label, "path": files[-2].name, "lungs": files[-1].name})
+    if not items:
+        raise BadInput(_("Edit the lungs of a time point first."))
+    return _request(shown, tuple(files), lungs=items)
+
+
+def verdict_request(shown: "ShownStudy", label: str, verdict: str, comment: str) -> Request:
+    """The request to record the reader's verdict on a follow-up."""
+    return _request(shown, (), verdicts=[{"label": label, "verdict": verdict, "comment": comment}])
+
+
+def _request(shown: "ShownStudy", files: tuple[InputFile, ...], **content: Any) -> Request:
+    from LungRecoveryLib.gui.study_run import is_temporary
+
+    folder = shown.folder
+    job = {"schema": _SCHEMA, "study": str(folder), **content}
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    keep_in = None if is_temporary(folder) else folder.parent
+    return Request(job, files, shown.inputs, shown.dates, size, keep_in)

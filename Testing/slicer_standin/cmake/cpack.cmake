@@ -1,0 +1,1 @@
+standin_declare(PACKAGED ON)

@@ -1,0 +1,1 @@
+standin_declare(GENERATED_CONFIG ON)

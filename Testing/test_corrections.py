@@ -1,0 +1,161 @@
+"""A study measured again: nothing changes without a correction, and only what rests on it changes with one."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from LungRecoveryLib import corrections, images, worker
+from LungRecoveryLib.corrections import CorrectedLungs, Correction, ReaderVerdict, correct
+from LungRecoveryLib.errors import BadInput
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Leave out the drawing of the report, which takes most of the time and is tested elsewhere."""
+    monkeypatch.setattr("LungRecoveryLib.report.write_report", lambda folder, progress: None)
+
+
+def numbers(value, path=""):
+    """Every number of a JSON value with its place."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from numbers(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from numbers(item, f"{path}[{index}]")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
+
+
+def study(folder) -> dict:
+    return json.loads((folder / "study.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.usefixtures("no_report")
+def test_without_a_correction_every_number_stays(small_study, tmp_path):
+    """Measured from the stored layers alone, all statistics, scores and figures of merit come out as before."""
+    verdict = ReaderVerdict("day 30", "accepted", "looks right")
+    correct(Correction(small_study, tmp_path / "again", verdicts=(verdict,)))
+    before, after = study(small_study), study(tmp_path / "again")
+    assert after["timepoints"][1]["quality"].pop("reader") == {"verdict": "accepted", "comment": "looks right"}
+    for content in (before, after):
+        del content["seconds"]
+    old, new = dict(numbers(before)), dict(numbers(after))
+    assert set(old) == set(new)
+    off = {place: (old[place], new[place]) for place in old if not np.isclose(old[place], new[place], 1e-3, 1e-3)}
+    assert not off
+    assert [t["warnings"] for t in before["timepoints"]] == [t["warnings"] for t in after["timepoints"]]
+    assert before["warnings"] == after["warnings"]
+    for layer in ("jacobian_normalized", "density_change", "similarity"):
+        maps = [
+            images.read_image(f / before["timepoints"][1]["files"][layer]) for f in (small_study, tmp_path / "again")
+        ]
+        arrays = [sitk.GetArrayFromImage(m) for m in maps]
+        np.testing.assert_allclose(*arrays, atol=1e-3)
+
+
+@pytest.fixture
+def eroded(small_scans, tmp_path):
+    """The function that writes a scan's lungs without their outermost voxels."""
+
+    def write(index: int):
+        path = tmp_path / f"corrected{index}.nrrd"
+        sitk.WriteImage(
+            sitk.BinaryErode(sitk.ReadImage(str(small_scans / f"lungs{index}.mha")) > 0, (1, 1, 1)), str(path)
+        )
+        return path
+
+    return write
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_corrected_follow_up_changes_its_own_results(small_study, small_scans, eroded, tmp_path):
+    """Its densities, overlap and scores change; its Jacobian over the baseline's lungs and the others' results stay."""
+    item = CorrectedLungs("day 30", small_scans / "1.mha", eroded(1))
+    correct(Correction(small_study, tmp_path / "again", (item,)))
+    before, after = study(small_study), study(tmp_path / "again")
+    old, new = before["timepoints"][1], after["timepoints"][1]
+    assert new["lungs_source"] == "corrected"
+    assert new["density"]["lungs"]["volume_ml"] < 0.9 * old["density"]["lungs"]["volume_ml"]
+    assert new["quality"]["lung_dice"] < old["quality"]["lung_dice"]
+    assert new["jacobian"]["lungs"]["mean"] == pytest.approx(old["jacobian"]["lungs"]["mean"], abs=1e-4)
+    assert new["scores"]["lungs"]["tissue_recovery"] != old["scores"]["lungs"]["tissue_recovery"]
+    assert before["timepoints"][0] == after["timepoints"][0]
+    assert after["trajectory"] != before["trajectory"]
+
+
+@pytest.mark.usefixtures("no_report")
+def test_corrected_baseline_lungs_change_every_region(small_study, small_scans, eroded, tmp_path):
+    """The regions are drawn anew and every follow-up is measured over them; transforms and warped scans stay."""
+    item = CorrectedLungs("baseline", small_scans / "0.mha", eroded(0))
+    correct(Correction(small_study, tmp_path / "again", (item,)))
+    lungs = [
+        sitk.GetArrayFromImage(images.read_image(f / "baseline" / "lungs.nii.gz"))
+        for f in (small_study, tmp_path / "again")
+    ]
+    assert 0 < (lungs[1] > 0).sum() < 0.9 * (lungs[0] > 0).sum()
+    regions = sitk.GetArrayFromImage(images.read_image(tmp_path / "again" / "baseline" / "regions.nii.gz"))
+    assert ((regions > 0) == (lungs[1] > 0)).all()
+    before, after = study(small_study), study(tmp_path / "again")
+    for old, new in zip(before["timepoints"][1:], after["timepoints"][1:], strict=True):
+        assert new["jacobian"]["lungs"]["voxels"] < old["jacobian"]["lungs"]["voxels"]
+        warped = [(f / new["files"]["warped"]).read_bytes() for f in (small_study, tmp_path / "again")]
+        assert len(warped[0]) == pytest.approx(len(warped[1]), rel=1e-3)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_the_reader_overrides_the_verdict(small_study, tmp_path):
+    """Either way, with the comment in study.json; scores are marked accordingly, and the next reader may go back."""
+    rejected = ReaderVerdict("day 30", "not usable", "left base misaligned")
+    result = correct(Correction(small_study, tmp_path / "rejected", verdicts=(rejected,)))
+    assert not result.timepoints[1].reliable
+    assert result.timepoints[2].reliable
+    assert all(not entry["reliable"] for entry in result.timepoints[1].scores.values())
+    assert result.timepoints[1].scores["lungs"]["explanation"].startswith(corrections.REJECTED)
+    accepted = ReaderVerdict("day 30", "accepted")
+    result = correct(Correction(tmp_path / "rejected", tmp_path / "accepted", verdicts=(accepted,)))
+    assert result.timepoints[1].reliable
+    content = study(tmp_path / "accepted")
+    content["settings"]["quality_thresholds"]["fail_dice"] = 1.0
+    (tmp_path / "accepted" / "study.json").write_text(json.dumps(content), encoding="utf-8")
+    assert not correct(Correction(tmp_path / "accepted", tmp_path / "failed", verdicts=(accepted,))).reliable
+    usable = tuple(ReaderVerdict(t.label, "usable", "limit too strict") for t in result.followups)
+    assert correct(Correction(tmp_path / "accepted", tmp_path / "usable", verdicts=usable)).reliable
+
+
+@pytest.mark.parametrize(
+    ("lungs", "verdicts", "words"),
+    [
+        ((), (ReaderVerdict("day 31", "accepted"),), "no time point day 31"),
+        ((), (ReaderVerdict("baseline", "accepted"),), "is the baseline"),
+        ((), (ReaderVerdict("day 30", "usable", "  "),), "without a comment"),
+        (("nobody",), (), "no time point nobody"),
+    ],
+)
+def test_a_correction_that_cannot_be_made(small_study, small_scans, tmp_path, lungs, verdicts, words):
+    items = tuple(CorrectedLungs(label, small_scans / "1.mha", small_scans / "lungs1.mha") for label in lungs)
+    with pytest.raises(BadInput, match=words):
+        correct(Correction(small_study, tmp_path / "again", items, verdicts))
+    assert not (tmp_path / "again").exists()
+
+
+def test_the_worker_takes_a_correction(small_study, tmp_path, capsys):
+    """The whole way with the report, which names the reader's verdict and comment."""
+    job = {
+        "schema": corrections.SCHEMA,
+        "study": str(small_study),
+        "output": "again",
+        "verdicts": [{"label": "day 30", "verdict": "not usable", "comment": "left base misaligned"}],
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    assert worker.main([str(tmp_path / "job.json")]) == 6
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["event"] == "result"
+    page = (tmp_path / "again" / "report.html").read_text(encoding="utf-8")
+    assert "left base misaligned" in page
+    assert "rejected by the reader" in page
+    assert worker.main([str(tmp_path / "job.json")]) == 2  # the output exists by now
+    (tmp_path / "job.json").write_text(json.dumps({**job, "verdict": []}), encoding="utf-8")
+    assert worker.main([str(tmp_path / "job.json")]) == 2
