@@ -75,7 +75,6 @@ class LungRecoveryTrainingLogic(ScriptedLoadableModuleLogic):
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             encoding="utf-8",
             errors="replace",
         )

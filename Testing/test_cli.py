@@ -144,7 +144,7 @@ def test_exit_codes(tmp_path, monkeypatch, error, code):
 def test_without_its_packages_the_command_line_says_what_to_install():
     """A plain `pip install lungrecovery` has no typer: exit code 3 and the command that brings it."""
     code = "import sys; sys.modules['typer'] = None; from LungRecoveryLib.cli import main; main()"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment())
     assert result.returncode == 3
     assert "pip install 'lungrecovery[cli]'" in result.stderr
     assert "Traceback" not in result.stderr
@@ -163,7 +163,7 @@ def test_ctrl_c_ends_with_5_and_leaves_nothing(tmp_path):
         "--threads",
         "1",
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8", env=environment())
     for line in process.stderr:
         if line.startswith("["):
             process.send_signal(signal.SIGINT)

@@ -24,7 +24,7 @@ def tree(child: str) -> tuple[subprocess.Popen, int]:
     """A process that leads a group, and the id of the process it started."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", PARENT.format(child=child)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment)
     return process, int(process.stdout.readline())
 
 

@@ -16,7 +16,7 @@ def start(module: str, *arguments: str) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", f"LungRecoveryLib.{module}", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, text=True, encoding="utf-8", **pipes)
+    return subprocess.Popen(command, env=environment, encoding="utf-8", **pipes)
 
 
 def numbers(folder) -> dict:

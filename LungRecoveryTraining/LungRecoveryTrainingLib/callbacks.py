@@ -123,7 +123,7 @@ def _commit() -> str | None:
     """The commit of the source tree that trains, if it is one."""
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, encoding="utf-8", check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return None

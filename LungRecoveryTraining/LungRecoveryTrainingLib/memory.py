@@ -44,7 +44,7 @@ class PeakMemory:
     def _poll(self) -> None:
         page = os.sysconf("SC_PAGE_SIZE")
         while True:
-            self._peak = max(self._peak, int(_STATM.read_text().split()[1]) * page)
+            self._peak = max(self._peak, int(_STATM.read_text(encoding="utf-8").split()[1]) * page)
             if self._done.wait(_INTERVAL_S):
                 return
 

@@ -26,7 +26,7 @@ def child(arguments: list[str], threads: int) -> None:
     environment = os.environ | dict.fromkeys(variables, str(threads))
     environment["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=HERE, env=environment, capture_output=True, text=True, errors="replace"
+        [sys.executable, *arguments], cwd=HERE, env=environment, capture_output=True, encoding="utf-8", errors="replace"
     )
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]

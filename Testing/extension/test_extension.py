@@ -30,7 +30,7 @@ def configure(folder: Path, *options: str) -> subprocess.CompletedProcess:
     """Run cmake without needing a compiler: the extension has nothing to compile."""
     compilers = [f"-DCMAKE_{language}_COMPILER_FORCED=ON" for language in ("C", "CXX")]
     command = [cmake(), "-S", str(ROOT), "-B", str(folder), *compilers, *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
 
 @pytest.fixture(scope="module")

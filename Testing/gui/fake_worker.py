@@ -38,7 +38,7 @@ def linger(output: Path, stubborn: bool) -> None:
     (unfinished / "half.nii.gz").write_bytes(b"half")
     ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" if stubborn else ""
     child = subprocess.Popen([sys.executable, "-c", f"{ignore}import time; time.sleep(120)"])
-    Path(os.environ["FAKE_WORKER_CHILDREN"]).write_text(f"{os.getpid()} {child.pid}")
+    Path(os.environ["FAKE_WORKER_CHILDREN"]).write_text(f"{os.getpid()} {child.pid}", encoding="utf-8")
     if stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     progress("day 30: refine", 0.5)

@@ -101,7 +101,10 @@ print("NEW", *sorted({{name.split(".")[0] for name in set(sys.modules) - before}
 def test_the_panel_imports_nothing_heavy_and_opens_within_a_second(standin):
     """In a process of its own: only the standard library and the module itself come in, no torch, no SimpleITK."""
     code = COUNT_IMPORTS.format(testing=str(ROOT / "Testing"), module=str(ROOT / "LungRecovery" / "LungRecovery.py"))
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+        for _ in range(2)
+    ]
     lines = [dict(line.split(" ", 1) for line in run.stdout.splitlines() if " " in line) for run in runs]
     third_party = set(lines[0]["NEW"].split()) - set(sys.stdlib_module_names) - {"LungRecovery", "LungRecoveryLib"}
     assert not third_party

@@ -34,7 +34,7 @@ def start(scene, tmp_path):
 def alive(pid: int) -> bool:
     """Whether a process lives and is no zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2] != "Z"
     except OSError:
         return False
 
@@ -126,7 +126,7 @@ def test_the_child_process_ends_itself_when_its_folder_goes(scene, tmp_path):
         "sys.exit(child.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, str(folder / "job.json"), str(os.getpid())]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
     assert '"started"' in process.stdout.readline()
     (tmp_path / ".study.unfinished-1").mkdir()
     (folder / "job.json").unlink()

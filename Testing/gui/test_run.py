@@ -23,7 +23,7 @@ def left_on_disk(standin) -> list[str]:
 def alive(pid: int) -> bool:
     """Whether a process lives and is no zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2] != "Z"
     except OSError:
         return False
 

@@ -29,7 +29,7 @@ def test_written_patient(patient, tmp_path):
     assert np.allclose(to_array(displacement), to_array(visit.displacement))
     lungs = sitk.ReadImage(str(folder / "day-030" / "lungs.nii.gz"))
     assert np.array_equal(to_array(lungs), to_array(visit.lungs))
-    with open(folder / "day-030" / "landmarks.csv", newline="") as stream:
+    with open(folder / "day-030" / "landmarks.csv", newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(visit.landmarks)
     moved = [[float(row[f"followup_{axis}"]) for axis in "xyz"] for row in rows]

@@ -14,7 +14,7 @@ def pictures(truth, tmp_path_factory) -> dict[str, np.ndarray]:
     """The view without a map, with the Jacobian and with the density change, RGB (rows, columns, 3)."""
     folder = tmp_path_factory.mktemp("legend")
     command = [sys.executable, str(Path(__file__).with_name("slice_view.py")), str(truth.folder), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=False)
     if done.returncode < 0:  # VTK's way of saying that it cannot draw
         reason = "VTK finds neither EGL nor OSMesa to draw with: sudo apt-get install libegl1 libgl1-mesa-dri"
         if os.environ.get("LUNGRECOVERY_REQUIRE_ALL") == "1":

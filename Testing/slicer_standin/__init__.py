@@ -24,7 +24,7 @@ def install() -> Any:
         return _installed
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     import slicer
-    import slicer.util
+    import slicer.util  # noqa: F401
 
     from slicer_standin import application, parameter_node, pythonqt, scripted, widgets_ctk, widgets_mrml
 

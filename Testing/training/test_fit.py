@@ -109,7 +109,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(undisturbed, tmp_path)
     learning rate and log as one that was let alone."""
     config = tiny.write_run(tmp_path)
     command = [sys.executable, "-m", "LungRecoveryTrainingLib.cli", "fit", "--config", str(config), disturbed("kill")]
-    killed = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    killed = subprocess.run(command, env=ENVIRONMENT, capture_output=True, encoding="utf-8", check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = tmp_path / "runs" / "tiny" / "version_0"
     assert checkpoint(folder)["epoch"] == 1
@@ -162,7 +162,7 @@ def test_two_processes_train_with_the_same_config(tmp_path, capsys):
     command += ["-m", "LungRecoveryTrainingLib.cli", "fit", "--config", str(config)]
     done = subprocess.run(
         [*command, f"--trainer.callbacks+={json.dumps(write)}"],
-        env=ENVIRONMENT, capture_output=True, text=True, check=False,
+        env=ENVIRONMENT, capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
