@@ -15,13 +15,15 @@ from .batches import Batch
 @dataclass(frozen=True)
 class Phase:
     """A part of the multi-level strategy: the first `levels` levels run, those in `train` (from 0) learn, for `share`
-    of the epochs, on pairs `coarsened` times, at up to `rate` times the learning rate."""
+    of the epochs, on pairs `coarsened` times, at up to `rate` times the learning rate. `spread`: the U-Net that tells
+    the variance learns, too."""
 
     levels: int
     train: tuple[int, ...]
     share: float
     coarsened: int = 1
     rate: float = 1.0
+    spread: bool = False
 
 
 def check_phases(phases: Sequence[Phase], network) -> None:
@@ -35,7 +37,9 @@ def check_phases(phases: Sequence[Phase], network) -> None:
         where = f"model.phases, phase {number}"
         if not 1 <= phase.levels <= len(scales):
             raise BadInput(f"{where}: {phase.levels} levels cannot run; the network has {len(scales)}.")
-        if not phase.train or not set(phase.train) <= set(range(phase.levels)):
+        if phase.spread and (network.spread is None or phase.levels < len(scales)):
+            raise BadInput(f"{where}: a spread learns where the network has one and all its levels run.")
+        if not (phase.train or phase.spread) or not set(phase.train) <= set(range(phase.levels)):
             raise BadInput(f"{where}: levels {list(phase.train)} cannot learn; give some of 0 to {phase.levels - 1}.")
         if phase.coarsened < 1 or any(scale % phase.coarsened for scale in scales[: phase.levels]):
             raise BadInput(

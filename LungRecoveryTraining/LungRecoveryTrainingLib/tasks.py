@@ -10,7 +10,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from LungRecoveryLib.errors import BadInput, LungRecoveryError
 from LungRecoveryLib.registration import flow
-from LungRecoveryLib.registration.networks import Prediction, Pyramid, UNet, build_network
+from LungRecoveryLib.registration.networks import Prediction, Pyramid, build_network
+from LungRecoveryLib.registration.unet import UNet
 from LungRecoveryLib.registration.weights import load_weights
 
 from .augmentation import Augmentation
@@ -180,11 +181,13 @@ class RegistrationTask(lightning.LightningModule):
         return schedule.number(self.current_epoch) == len(schedule.ends) - 1
 
     def on_train_epoch_start(self) -> None:
-        """Only the phase's levels learn."""
+        """Only what the phase names learns."""
         phase = self.phase()
         if phase:
             for number, level in enumerate(self.network.levels):
                 level.requires_grad_(number in phase.train)
+            if self.network.spread is not None:
+                self.network.spread.requires_grad_(phase.spread)
 
     # ----------------------------------------------------------------------------------------------------------- steps
 

@@ -112,6 +112,26 @@ def test_uncertainty_comes_from_the_variance_and_a_deterministic_network_has_non
             plain.sample(plain(*pair()), 2)
 
 
+def test_a_spread_of_its_own_tells_the_variance_and_leaves_the_velocity():
+    """With it the levels give the same field as without; the variance depends on the pair."""
+    settings = {"downsample": 0, **SMALL}
+    with_spread = stirred(networks.build_network({**PYRAMID, "probabilistic": True, "spread": settings}))
+    without = networks.build_network(PYRAMID).eval()
+    without.load_state_dict({k: v for k, v in with_spread.state_dict().items() if not k.startswith("spread.")})
+    with torch.no_grad():
+        told = with_spread(*pair())
+        torch.nn.init.normal_(with_spread.spread.log_variance.weight, std=0.05)
+        again, moved = with_spread(*pair()), with_spread(*pair(seed=2))
+        plain = without(*pair())
+        early = with_spread(*pair(), levels=2)
+    assert torch.equal(told.displacement, plain.displacement)
+    assert told.log_variance.shape == told.velocity.shape
+    assert told.log_variance.mean() == pytest.approx(-4.0, abs=0.1)
+    assert (again.log_variance - moved.log_variance).abs().max() > 0.01
+    assert plain.log_variance is None
+    assert early.log_variance is None
+
+
 def test_weights_hold_nothing_of_a_size():
     shapes = [tuple(value.shape) for value in networks.build_network(PYRAMID).state_dict().values()]
     assert all(len(shape) == 1 or shape[2:] == (3, 3, 3) for shape in shapes)
@@ -161,6 +181,8 @@ def test_kl_is_that_of_the_closed_form_on_a_small_grid():
         {"name": "pyramid", "levels": [{}, {"downsample": 2}]},
         {"name": "pyramid", "levels": [{"depth": 3}]},
         {"name": "voxelmorph_diff", "encoder": [4, 4, 4], "decoder": [4, 4]},
+        {**PYRAMID, "spread": SMALL},
+        {**PYRAMID, "probabilistic": True, "spread": {"downsample": 1, **SMALL}},
     ],
 )
 def test_settings_that_cannot_be_are_named(architecture):

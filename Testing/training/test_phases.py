@@ -45,6 +45,7 @@ def test_the_rate_warms_up_and_falls_in_every_phase():
         ([Phase(3, (0,), 1.0)], "3 levels cannot run; the network has 2"),
         ([Phase(1, (1,), 1.0)], r"levels \[1\] cannot learn; give some of 0 to 0"),
         ([Phase(1, (), 1.0)], r"levels \[\] cannot learn"),
+        ([Phase(2, (), 1.0, spread=True)], "where the network has one"),
         ([Phase(2, (0,), 1.0, coarsened=2)], "too coarse for a level that averages 1 voxels"),
         ([Phase(1, (0,), 0.5)], "add up to 0.5"),
         ([Phase(1, (0,), 0.0), Phase(1, (0,), 1.0)], "above 0"),

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from LungRecoveryTrainingLib.augmentation import Augmentation
+from LungRecoveryTrainingLib.objective import Weights
 from LungRecoveryTrainingLib.phases import Phase
 from LungRecoveryTrainingLib.sums import Sums
 from LungRecoveryTrainingLib.synthetic import Synthesis
@@ -23,10 +24,12 @@ PHASES = [Phase(1, (0,), 0.5, coarsened=2), Phase(2, (1,), 0.25), Phase(2, (0, 1
 SHAPE = (16, 16, 20)
 
 
-def make_task(epoch: int = 0, fn: TrainerFn = TrainerFn.FITTING, **settings) -> RegistrationTask:
+def make_task(
+    epoch: int = 0, fn: TrainerFn = TrainerFn.FITTING, architecture: dict = PYRAMID, **settings
+) -> RegistrationTask:
     """A task in an epoch of a training of four."""
     torch.manual_seed(0)
-    task = RegistrationTask(PYRAMID, **settings)
+    task = RegistrationTask(architecture, **settings)
     task._trainer = SimpleNamespace(
         max_epochs=4, current_epoch=epoch, global_rank=0, state=SimpleNamespace(fn=fn), barebones=False
     )
@@ -92,6 +95,22 @@ def test_a_frozen_level_stays_as_it_is():
         for old, level in zip(before, task.network.levels, strict=True)
     ]
     assert same == [True, False]
+
+
+def test_a_spread_learns_alone_from_the_error_that_the_levels_leave():
+    """Only it has gradients in its phase, and in none before."""
+    architecture = {**PYRAMID, "probabilistic": True, "spread": LEVEL}
+    phases = [Phase(2, (0, 1), 0.5), Phase(2, (), 0.5, spread=True)]
+    objective = Weights(displacement=1.0, likelihood=1.0)
+    learning = []
+    for epoch in (0, 2):
+        task = make_task(epoch, architecture=architecture, phases=phases, objective=objective)
+        task.on_train_epoch_start()
+        loss, terms = task.loss(make_batch(SHAPE, count=1), task.phase())
+        loss.backward()
+        learning.append({name.split(".")[0] for name, p in task.network.named_parameters() if p.grad is not None})
+    assert "likelihood" in terms
+    assert learning == [{"levels"}, {"spread"}]
 
 
 def test_figures_are_in_mm_and_percent():

@@ -171,6 +171,27 @@ def nmi(
 
     The joint histogram has linear Parzen windows over `limits`. Source: Studholme et al., Pattern Recognition 1999.
     """
+    joint = _joint_histogram(warped, fixed, mask, bins, limits)
+    return 2 - (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / _entropy(joint)
+
+
+def mutual_information(
+    warped: torch.Tensor,
+    fixed: torch.Tensor,
+    mask: torch.Tensor,
+    bins: int = 32,
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> torch.Tensor:
+    """Minus the mutual information H(w) + H(f) - H(w, f) over the mask, in nats; the histogram is that of `nmi`.
+
+    Source: Viola and Wells, International Journal of Computer Vision 1997.
+    """
+    joint = _joint_histogram(warped, fixed, mask, bins, limits)
+    return _entropy(joint) - _entropy(joint.sum(0)) - _entropy(joint.sum(1))
+
+
+def _joint_histogram(warped, fixed, mask, bins: int, limits: tuple[float, float]) -> torch.Tensor:
+    """The shares (bins, bins) of the mask's voxels with each pair of values."""
     inside = mask > 0
     low, high = limits
 
@@ -179,12 +200,11 @@ def nmi(
         return (1 - (position[:, None] - torch.arange(bins, device=image.device, dtype=image.dtype)).abs()).clamp(min=0)
 
     weights = mask[inside]
-    joint = (memberships(warped) * weights[:, None]).T @ memberships(fixed) / weights.sum()
+    return (memberships(warped) * weights[:, None]).T @ memberships(fixed) / weights.sum()
 
-    def entropy(p: torch.Tensor) -> torch.Tensor:
-        return -(p * (p + 1e-12).log()).sum()
 
-    return 2 - (entropy(joint.sum(0)) + entropy(joint.sum(1))) / entropy(joint)
+def _entropy(shares: torch.Tensor) -> torch.Tensor:
+    return -(shares * (shares + 1e-12).log()).sum()
 
 
 def diffusion(field: torch.Tensor) -> torch.Tensor:

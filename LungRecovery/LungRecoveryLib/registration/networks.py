@@ -12,7 +12,6 @@ its probabilistic form and prior); Mok and Chung, MICCAI 2020 (levels that updat
 """
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +20,8 @@ from torch import nn
 from ..errors import BadInput
 from . import flow
 from .losses import box_sum
+from .unet import UNet, padded_to
 
-SLOPE = 0.2
 # A window's variance below this (squared units of the images, about (10 HU)^2) is noise, not structure.
 _NOISE = 1e-4
 
@@ -45,90 +44,36 @@ class Prediction:
     stages: list[tuple[torch.Tensor, int]] = field(default_factory=list)
 
 
-class UNet(nn.Module):
-    """A 3D U-Net with skips, convolutions by twos in size, without normalisation: (n, c, z, y, x) -> features.
-
-    `encoder`: channels of each resolution, finest first; `decoder`: channels on the way up, one entry per resolution,
-    as many as lead up to the output; `final`: channels of further convolutions there. The output lies
-    ``2 ** (len(encoder) - 1 - len(decoder))`` times coarser than the input (sizes rounded up). `extra`: channels that
-    join at half resolution. Any size: the input is padded by its border values, the output cropped.
-    """
-
-    def __init__(self, channels: int, encoder: list[int], decoder: list[int], final: list[int], extra: int = 0):
-        super().__init__()
-        if not 1 <= len(decoder) <= len(encoder) - 1:
-            raise BadInput("A U-Net's decoder must have from one entry to one fewer than its encoder.")
-        if extra and len(encoder) < 3:
-            raise BadInput("A U-Net that takes extra channels at half resolution needs three resolutions or more.")
-        self.stem = _convolution(channels, encoder[0])
-        inputs = [encoder[0], encoder[1] + extra, *encoder[2:-1]] if len(encoder) > 2 else [encoder[0]]
-        self.down = nn.ModuleList(_convolution(a, b, stride=2) for a, b in zip(inputs, encoder[1:], strict=True))
-        self.bottom = _convolution(encoder[-1], encoder[-1])
-        skips = [encoder[0], encoder[1] + extra, *encoder[2:]]
-        width, up = encoder[-1], []
-        for skip, out in zip(skips[-2::-1], decoder, strict=False):
-            up.append(_convolution(width + skip, out))
-            width = out
-        self.up = nn.ModuleList(up)
-        ends = [width, *final]
-        self.final = nn.Sequential(*(_convolution(a, b) for a, b in pairwise(ends)))
-        self.width = ends[-1]
-        self.multiple = 2 ** (len(encoder) - 1)
-        self.coarser = 2 ** (len(encoder) - 1 - len(decoder))
-
-    def forward(self, image: torch.Tensor, extra: torch.Tensor | None = None) -> torch.Tensor:
-        sizes = [-(-n // self.coarser) for n in image.shape[2:]]
-        image = padded_to(image, [n + -n % self.multiple for n in image.shape[2:]])
-        if extra is not None:
-            extra = padded_to(extra, [n // 2 for n in image.shape[2:]])
-        features = [self.stem(image)]
-        for number, down in enumerate(self.down, start=1):
-            finer = down(features[-1])
-            if number == 1 and extra is not None:
-                finer = torch.cat([finer, extra.to(finer.dtype)], dim=1)
-            features.append(finer)
-        out = self.bottom(features.pop())
-        for up in self.up:
-            out = F.interpolate(out, scale_factor=2, mode="nearest")
-            out = up(torch.cat([out, features.pop()], dim=1))
-        return self.final(out)[:, :, : sizes[0], : sizes[1], : sizes[2]]
-
-
-def padded_to(image: torch.Tensor, shape: list[int]) -> torch.Tensor:
-    """The image (n, c, z, y, x) with its last voxels repeated at the far ends up to a shape (z, y, x)."""
-    missing = [side for n, old in zip(shape[::-1], image.shape[:1:-1], strict=True) for side in (0, n - old)]
-    return F.pad(image, missing, mode="replicate") if any(missing) else image
-
-
-def _convolution(channels: int, out: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv3d(channels, out, 3, stride, 1), nn.LeakyReLU(SLOPE))
-
-
 class Head(nn.Module):
     """Features -> a field of three components, at rest before training; with `probabilistic` its log-variance too."""
 
-    def __init__(self, width: int, probabilistic: bool, log_variance: float = -4.0):
+    def __init__(self, width: int, probabilistic: bool):
         super().__init__()
         self.mean = nn.Conv3d(width, 3, 3, padding=1)
         nn.init.normal_(self.mean.weight, std=1e-4)
         nn.init.zeros_(self.mean.bias)
-        self.log_variance = nn.Conv3d(width, 3, 3, padding=1) if probabilistic else None
-        if probabilistic:
-            nn.init.normal_(self.log_variance.weight, std=1e-4)
-            nn.init.constant_(self.log_variance.bias, log_variance)
+        self.log_variance = log_variance_layer(width) if probabilistic else None
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         features = features.float()
         return self.mean(features), None if self.log_variance is None else self.log_variance(features)
 
 
-class Stage(nn.Module):
-    """One VoxelMorph-Diff of a pyramid: an update of the velocity from images averaged over 2**`downsample` voxels.
+def log_variance_layer(width: int, initial: float = -4.0) -> nn.Conv3d:
+    """Features -> three log-variances, about `initial` before training."""
+    layer = nn.Conv3d(width, 3, 3, padding=1)
+    nn.init.normal_(layer.weight, std=1e-4)
+    nn.init.constant_(layer.bias, initial)
+    return layer
 
-    The velocity lies at half of these images' resolution (int_downsize 2). The U-Net sees both images and masks, the
-    moving ones warped by the velocity so far, the images normalised by local contrast, and the velocity itself;
-    with `correlation` > 0 it also sees the local correlation of the two for every shift of up to so many voxels.
-    `passes`: how often the update is made with the same weights, the moving image warped anew each time.
+
+class View(nn.Module):
+    """A U-Net's look at a pair under a velocity, on images averaged over 2**`downsample` voxels -> features.
+
+    The features lie at half of these images' resolution, `spacing` voxels apart, as the velocity does (int_downsize 2).
+    The U-Net sees both images and masks, the moving ones warped by the velocity, the images normalised by local
+    contrast, and the velocity itself; with `correlation` > 0 it also sees the local correlation of the two for every
+    shift of up to so many voxels.
     """
 
     def __init__(
@@ -137,9 +82,7 @@ class Stage(nn.Module):
         encoder: list[int] | None = None,
         decoder: list[int] | None = None,
         final: list[int] | None = None,
-        passes: int = 1,
         correlation: int = 0,
-        probabilistic: bool = False,
         int_steps: int = 7,
     ):
         super().__init__()
@@ -149,10 +92,42 @@ class Stage(nn.Module):
             raise BadInput("A level's decoder must have two entries fewer than its encoder: velocities are half size.")
         shifts = (2 * correlation + 1) ** 3 if correlation else 0
         self.unet = UNet(9, encoder, decoder, [32] if final is None else final, shifts)
-        self.head = Head(self.unet.width, probabilistic)
-        self.scale, self.passes, self.correlation, self.int_steps = 2**downsample, passes, correlation, int_steps
+        self.scale, self.correlation, self.int_steps = 2**downsample, correlation, int_steps
         self.spacing = 2 * self.scale
         self.mixed_precision = False
+
+    def averaged(self, images: list[torch.Tensor], coarsened: int) -> list[torch.Tensor]:
+        """The images, given `coarsened` times coarser than the network's own grid, averaged to this view's."""
+        scale = self.scale // coarsened
+        return [F.avg_pool3d(i, scale) if scale > 1 else i for i in images]
+
+    def features(self, images: list[torch.Tensor], velocity: torch.Tensor, scale: int) -> torch.Tensor:
+        """What the U-Net makes of averaged images (fixed, moving, fixed mask, moving mask) under a velocity.
+
+        `velocity`: on the features' grid, in voxels `scale` times smaller than those of the images.
+        """
+        fixed, moving, fixed_mask, moving_mask = images
+        if velocity.any():
+            identity = flow.voxel_coordinates(tuple(fixed.shape[2:]), device=fixed.device)
+            coordinates = identity + _upsampled(integrated(velocity, 2 * scale, self.int_steps), 2) / scale
+            moving, moving_mask = flow.warp(torch.cat([moving, moving_mask], dim=1), coordinates).split(1, dim=1)
+        sharp, sharp_moving = local_contrast(fixed), local_contrast(moving)
+        seen = [fixed, moving, fixed_mask, moving_mask, sharp, sharp_moving, _upsampled(velocity, 2) / (4 * scale)]
+        extra = correlations(sharp, sharp_moving, self.correlation) if self.correlation else None
+        with torch.autocast(fixed.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            return self.unet(torch.cat(seen, dim=1), extra)
+
+
+class Stage(View):
+    """One VoxelMorph-Diff of a pyramid: an update of the velocity from one view of the pair.
+
+    `passes`: how often the update is made with the same weights, the moving image warped anew each time.
+    """
+
+    def __init__(self, passes: int = 1, probabilistic: bool = False, **view):
+        super().__init__(**view)
+        self.head = Head(self.unet.width, probabilistic)
+        self.passes = passes
 
     def forward(self, images: list[torch.Tensor], velocity: torch.Tensor | None, coarsened: int = 1):
         """The velocities after each pass and the last one's log-variance.
@@ -161,28 +136,28 @@ class Stage(nn.Module):
         `velocity` at this level's spacing, voxels of the pyramid's grid, or None at rest; `coarsened`: how many times
         coarser than the network's own grid the images are given.
         """
-        scale = self.scale // coarsened
-        fixed, moving, fixed_mask, moving_mask = (F.avg_pool3d(i, scale) if scale > 1 else i for i in images)
+        scale, images = self.scale // coarsened, self.averaged(images, coarsened)
         if velocity is None:
-            velocity = fixed.new_zeros(len(fixed), 3, *(n // 2 for n in fixed.shape[2:]))
-        identity = flow.voxel_coordinates(tuple(fixed.shape[2:]), device=fixed.device)
-        sharp = local_contrast(fixed)
+            velocity = images[0].new_zeros(len(images[0]), 3, *(n // 2 for n in images[0].shape[2:]))
         velocities, log_variance = [], None
-        for number in range(self.passes):
-            warped, warped_mask = moving, moving_mask
-            if velocities or number or velocity.any():
-                coordinates = identity + _upsampled(integrated(velocity, 2 * scale, self.int_steps), 2) / scale
-                warped, warped_mask = flow.warp(torch.cat([moving, moving_mask], dim=1), coordinates).split(1, dim=1)
-            sharp_warped = local_contrast(warped)
-            seen = [fixed, warped, fixed_mask, warped_mask, sharp, sharp_warped]
-            inputs = torch.cat([*seen, _upsampled(velocity, 2) / (4 * scale)], dim=1)
-            extra = correlations(sharp, sharp_warped, self.correlation) if self.correlation else None
-            with torch.autocast(fixed.device.type, torch.bfloat16, enabled=self.mixed_precision):
-                features = self.unet(inputs, extra)
-            update, log_variance = self.head(features)
+        for _ in range(self.passes):
+            update, log_variance = self.head(self.features(images, velocity, scale))
             velocity = velocity + update * scale
             velocities.append(velocity)
         return velocities, log_variance
+
+
+class Spread(View):
+    """The log-variance of a velocity, from a view of the pair as that velocity leaves it: what is still apart shows."""
+
+    def __init__(self, **view):
+        super().__init__(**view)
+        self.log_variance = log_variance_layer(self.unet.width)
+
+    def forward(self, images: list[torch.Tensor], velocity: torch.Tensor, coarsened: int = 1) -> torch.Tensor:
+        """As :class:`Stage`; on the velocity's grid, of voxels of the grid that the images are given on."""
+        scale = self.scale // coarsened
+        return self.log_variance(self.features(self.averaged(images, coarsened), velocity, scale).float())
 
 
 def integrated(velocity: torch.Tensor, spacing: int, steps: int) -> torch.Tensor:
@@ -228,27 +203,31 @@ class Pyramid(nn.Module):
     All levels update one stationary velocity, so the result is a diffeomorphism whose inverse is exp(-v). `levels`:
     settings of each :class:`Stage`, coarse to fine, for instance ``{"downsample": 2}`` for a level that halves its
     images twice before and doubles its field twice after; one level alone is a plain VoxelMorph-Diff.
-    With `probabilistic` the last level predicts the velocity's mean and log-variance.
+    With `probabilistic` the last level predicts the velocity's mean and log-variance; with `spread`, the settings of a
+    :class:`View` that averages as much as the last level, a U-Net of its own tells the log-variance of the result.
     """
 
-    def __init__(self, levels: list[dict], probabilistic: bool = False, int_steps: int = 7):
+    def __init__(self, levels: list[dict], probabilistic: bool = False, int_steps: int = 7, spread: dict | None = None):
         super().__init__()
         if not levels:
             raise BadInput("A pyramid needs at least one level.")
         last = len(levels) - 1
         self.levels = nn.ModuleList(
-            Stage(**level, probabilistic=probabilistic and k == last, int_steps=int_steps)
+            Stage(**level, probabilistic=probabilistic and spread is None and k == last, int_steps=int_steps)
             for k, level in enumerate(levels)
         )
+        self.spread = None if spread is None else Spread(**spread, int_steps=int_steps)
         scales = [level.scale for level in self.levels]
         if scales != sorted(scales, reverse=True):
             raise BadInput("A pyramid's levels must go from coarse to fine.")
+        if self.spread is not None and (not probabilistic or self.spread.scale != scales[-1]):
+            raise BadInput("A pyramid's spread needs `probabilistic` and the downsampling of the last level.")
         self.multiple = max(level.spacing for level in self.levels)
 
     def set_mixed_precision(self, on: bool) -> None:
         """Whether the U-Nets' convolutions run in bf16; everything else never does."""
-        for level in self.levels:
-            level.mixed_precision = on
+        for view in (*self.levels, *filter(None, [self.spread])):
+            view.mixed_precision = on
 
     def forward(
         self,
@@ -277,6 +256,8 @@ class Pyramid(nn.Module):
             velocities, log_variance = level(images, velocity, coarsened)
             velocity = velocities[-1]
             stages += [(v, spacing) for v in velocities]
+        if self.spread is not None and len(stages) == sum(level.passes for level in self.levels):
+            log_variance = self.spread(images, velocity.detach(), coarsened)
         return Prediction(
             displacement=self.integrated(velocity, spacing, shape),
             inverse_displacement=self.integrated(-velocity, spacing, shape),

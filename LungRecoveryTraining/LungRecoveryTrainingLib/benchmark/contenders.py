@@ -14,7 +14,7 @@ import torch
 from LungRecoveryLib import __version__
 from LungRecoveryLib.errors import MissingDependency
 from LungRecoveryLib.registration import flow
-from LungRecoveryLib.registration.networks import UNet
+from LungRecoveryLib.registration.unet import UNet
 
 from .timing import StageClock
 
