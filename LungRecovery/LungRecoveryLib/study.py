@@ -29,7 +29,7 @@ from LungRecoveryLib.system import check_device, limited_threads
 from LungRecoveryLib.timepoints import Visit, about, check_overlap, input_paths, read_visits
 
 # Shares of the whole time at which the stages end, for the progress; registration takes most of it.
-_READ, _SEGMENTED, _MEASURED, _REGISTERED = 0.02, 0.15, 0.3, 0.9
+_READ, _SEGMENTED, _MEASURED, _REGISTERED, _REPORTED = 0.02, 0.15, 0.3, 0.9, 0.95
 _LUNG_MARGIN_MM = 10.0
 
 
@@ -70,6 +70,8 @@ class StudyWork:
     def run(self) -> StudyResult:
         with self._timed("read"):
             visits, warnings = read_visits(self.job, part(self.progress, 0.0, _READ))
+            if self.job.dicom:
+                self.origins = _origins(visits, self.job)
         with self._timed("segment"):
             self._segment(visits)
         for visit in visits[1:]:
@@ -112,7 +114,7 @@ class StudyWork:
         self.progress(f"{visit.label}: density", _share(index, len(visits), _SEGMENTED, _MEASURED)[0])
         box = grids.crop_to_mask(visit.lungs, _LUNG_MARGIN_MM)
         ct, lungs = (_cut(image, box) for image in (visit.scan.image, visit.lungs))
-        tubes = vessels.segment_vessels(ct, lungs)
+        tubes = vessels.vessels_with_rim(ct, lungs)
         masks = regions.region_masks(regions.lung_atoms(lungs))
         return density.density_by_region(ct, masks, tubes, self.job.bands)
 
@@ -254,11 +256,26 @@ class StudyWork:
         result.seconds = dict(self.seconds)
         results.write_study(result, self.folder)
         with self._timed("report"):
-            write_report(self.folder, part(self.progress, _REGISTERED, 1.0))
+            write_report(self.folder, part(self.progress, _REGISTERED, _REPORTED if self.job.dicom else 1.0))
+        if self.job.dicom:
+            from LungRecoveryLib.report.dicom import write_dicom
+
+            with self._timed("dicom"):
+                keep = self.job.keep_identifiers
+                write_dicom(self.folder, self.origins, keep, part(self.progress, _REPORTED, 1.0))
         result.seconds = dict(self.seconds)
         results.write_study(result, self.folder)
         self.progress("done", 1.0)
         return result
+
+
+def _origins(visits: list[Visit], job: Job) -> dict[str, Any]:
+    """Where the scan of every time point lies, for its DICOM objects; checked before any slow work."""
+    from LungRecoveryLib.report.dicom import Origin, check_origins
+
+    origins = {v.folder: Origin(v.path, (v.scan.source.get("chosen") or {}).get("series")) for v in visits}
+    check_origins(origins, job.keep_identifiers)
+    return origins
 
 
 def _absent(timepoints: list[TimePointResult]) -> dict[str, str]:

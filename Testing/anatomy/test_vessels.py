@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from LungRecoveryLib.anatomy.vessels import segment_vessels
+from LungRecoveryLib.anatomy.vessels import vessels_with_rim
 from LungRecoveryLib.grids import Grid, grid_of, same_grid, to_array, to_image
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -50,7 +50,7 @@ def phantom(shapes, direction=IDENTITY, spacing=(1.5, 1.5, 1.5), noise=25.0, see
 def test_tubes_are_taken_and_plateaus_left(shapes, layout):
     """Tubes of 2.4 to 8 mm go, ground glass and consolidation stay, healthy lung is left with no abnormal share."""
     ct, lungs, masks = phantom(shapes, **layout)
-    image = segment_vessels(ct, lungs)
+    image = vessels_with_rim(ct, lungs)
     assert same_grid(image, ct)
     assert image.GetPixelID() == sitk.sitkUInt8
     vessels, hu = to_array(image) > 0, to_array(ct)
@@ -68,7 +68,7 @@ def test_tubes_are_taken_and_plateaus_left(shapes, layout):
 def test_the_rim_is_included(shapes):
     """The blurred voxels around a tube, brighter than -700 HU, go with it."""
     ct, lungs, masks = phantom(shapes, noise=0.0)
-    vessels, hu = to_array(segment_vessels(ct, lungs)) > 0, to_array(ct)
+    vessels, hu = to_array(vessels_with_rim(ct, lungs)) > 0, to_array(ct)
     lesions = ndimage.binary_dilation(masks["glass"] | masks["dense"], iterations=4)
     ring = ndimage.binary_dilation(masks["vessel"], iterations=2) & ~masks["vessel"] & masks["lung"] & ~lesions
     ring &= ndimage.binary_erosion(masks["lung"], iterations=3)
@@ -78,7 +78,7 @@ def test_the_rim_is_included(shapes):
 def test_an_empty_lung_has_no_vessels(shapes):
     """Without lung there is nothing to find, and that is no error."""
     ct, lungs, _ = phantom(shapes)
-    assert not to_array(segment_vessels(ct, to_image(np.zeros(grid_of(ct).shape, np.uint8), grid_of(lungs)))).any()
+    assert not to_array(vessels_with_rim(ct, to_image(np.zeros(grid_of(ct).shape, np.uint8), grid_of(lungs)))).any()
 
 
 @pytest.mark.realdata
@@ -88,7 +88,7 @@ def test_real_scans(real_chest):
     for name in ("normal001", "covid_p001"):
         ct, lungs = real_chest(name)
         inner = ndimage.binary_erosion(to_array(lungs) > 0, iterations=2)
-        hu, vessels = to_array(ct), to_array(segment_vessels(ct, lungs)) > 0
+        hu, vessels = to_array(ct), to_array(vessels_with_rim(ct, lungs)) > 0
         shares[name] = ((hu >= -700) & (hu <= 100) & inner & ~vessels).sum() / inner.sum()
     assert shares["normal001"] < 0.01
     assert 0.014 < shares["covid_p001"] < 0.03

@@ -19,11 +19,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import SimpleITK as sitk
 
-from LungRecoveryLib.anatomy.airways import central_airways
 from LungRecoveryLib.anatomy.body import air_in_body, lung_air
 from LungRecoveryLib.anatomy.lungs import LEFT, RIGHT, segment_lungs
 from LungRecoveryLib.anatomy.regions import lung_atoms, region_masks
-from LungRecoveryLib.anatomy.vessels import segment_vessels
+from LungRecoveryLib.anatomy.trachea import central_airways
+from LungRecoveryLib.anatomy.vessels import vessels_with_rim
 from LungRecoveryLib.anatomy.working import patient_grid, working_volume
 from LungRecoveryLib.grids import Grid, grid_of, resample, resample_mask, to_array, to_image
 
@@ -88,7 +88,7 @@ def draw(path: Path, output: Path) -> None:
     started = time.perf_counter()
     lungs = segment_lungs(ct)
     seconds = time.perf_counter() - started
-    vessels, atoms = segment_vessels(ct, lungs), lung_atoms(lungs)
+    vessels, atoms = vessels_with_rim(ct, lungs), lung_atoms(lungs)
     grid = patient_grid(grid_of(ct), SPACING_MM)
     hu, labels = to_array(resample(ct, grid)), to_array(resample_mask(lungs, grid))
     layers = [(labels == RIGHT, "#ff9f1c"), (labels == LEFT, "#2ec4ff"), (airways_of(ct, grid), "#6bff6b")]

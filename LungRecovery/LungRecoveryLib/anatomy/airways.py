@@ -1,105 +1,108 @@
-"""Trachea and main bronchi: the airways that lie outside the lungs."""
+"""The airways: trachea, main bronchi and what of the bronchial tree the scan resolves, by generation.
+
+The central tree comes from :mod:`.trachea`. Within the lungs a bronchus is a dark tube in a brighter wall: curved
+upwards across in two directions and straight along the third (the Hessian's eigenvalues, Sato 1998), darker than the
+parenchyma nearby, and joined to the central tree. Growth over tubes alone cannot leak into the lung as growth over
+thresholds does; what joins the tree all the same and is no tube (emphysema) is cut off by its thickness.
+"""
 
 import numpy as np
+import SimpleITK as sitk
 from scipy import ndimage
 
-from .working import Working, ball, bounding_box, components, dilate
+from ..grids import Grid, crop_to_mask, grid_of, isotropic_grid, resample, resample_mask, to_array, to_image
+from .body import air_in_body
+from .generations import generations
+from .trachea import central_airways
+from .tubes import curvatures, parenchyma, without_border
+from .working import Working, ball, components, dilate, working_volume
 
-_TUBE_HU = -700.0  # the lumen of a trachea with its partial volume rim
-_LUMEN_HU = -880.0  # the middle of the lumen: nothing but air
-_AREA_MM2 = (25.0, 1000.0)
-_LENGTH_MM = 16.0
-_BRONCHUS_ML = 1.0
-_TREE_ML = 160.0  # a trachea with bronchi has 40-120 ml
+_SPACING_MM = (1.0, 1.5)
+_SCALES_MM = (1.0, 1.5, 2.2, 3.2)
+_CURVATURE = 30.0  # HU of scale-normalised second curvature
+_STRAIGHT = 0.6  # |l1| / l2
+_DARKER_HU = 25.0  # than the parenchyma nearby
+_SURELY_AIR_HU = -930.0
+_NOISE_VOXELS = 0.6
+_BRIGHT_HU = -400.0  # nothing brighter shines into the curvature
+_LUMEN_HU = -500.0  # between air and soft tissue
+_AIR_HU = -1000.0
+_WALL_HU = (-850.0, 0.0)
+_AIR_SHARE = 0.4  # of the step from wall to air at which the lumen ends; thin walls are blurred by more than half
+_LEAK_RADIUS_MM = 5.0  # no bronchus beyond the central tree is wider
+_MARGIN_MM = 6.0
 
 
-def central_airways(work: Working, air: np.ndarray, lung_air: np.ndarray) -> np.ndarray:
-    """Trachea and main bronchi with their walls, (z, y, x) bool; empty where the scan shows none.
+def segment_airways(ct: sitk.Image, lungs: sitk.Image) -> sitk.Image:
+    """The lumen of the airways by generation, uint8 on the grid of `ct`; empty where the scan shows no trachea.
 
-    `air` (z, y, x) bool is all air inside the body, `lung_air` the part of it that holds the lungs (and may still
-    hold the airways): a trachea reaches into the upper half of its height, as no loop of bowel does.
-
-    The trachea is the longest run of axial slices that show a small round patch of pure air apart from the lungs; its
-    tree grows by rising thresholds until it would leak into the lungs (Mori 1996, "explosion control"); an opening
-    then leaves tubes of 6 mm and more.
+    `ct` is in HU, `lungs` a label map of the lungs (non-zero inside, without trachea and main bronchi) on its grid.
+    Labels: 1 the trachea, 2 the main bronchi, then one more for every branching. Bronchi with a lumen of about 1.5
+    voxels and more are found; finer ones are not told from the parenchyma.
     """
-    result = np.zeros(air.shape, bool)
-    if lung_air.any():
-        window = bounding_box(air, 3)
-        result[window] = _central_airways(work.part(window), air[window], lung_air[window])
-    return result
+    grid = grid_of(ct)
+    if not sitk.GetArrayViewFromImage(lungs).any():
+        return to_image(np.zeros(grid.shape, np.uint8), grid)
+    volume = working_volume(ct)
+    central = _central(volume, lungs)
+    if not central.any():
+        return to_image(np.zeros(grid.shape, np.uint8), grid)
+    work = _window(ct, lungs, to_image(central, volume.grid))
+    hu = to_array(resample(ct, work), np.float32)
+    inside = to_array(resample_mask(lungs, work)) > 0
+    trunk = to_array(resample(to_image(central.astype(np.float32), volume.grid), work, outside=0.0)) > 0.3
+    lumen = _tree(hu, inside, trunk, work.spacing[0])
+    labels = generations(lumen, trunk, work)
+    return resample_mask(to_image(labels, work), grid)
 
 
-def _central_airways(work: Working, air: np.ndarray, lung_air: np.ndarray) -> np.ndarray:
-    """:func:`central_airways` within the box that holds the air."""
-    seed = _trachea(work, air, lung_air)
-    if seed is None:
-        return np.zeros(air.shape, bool)
-    tree = _grow(work, air, seed)
-    # Edge padding: a trachea which the border of a crop cuts in half is no thinner for that.
-    padded = np.pad(tree, 2, mode="edge")
-    wide = ndimage.binary_opening(padded, ball(1))[2:-2, 2:-2, 2:-2] | seed
-    # A main bronchus may hang on the trachea by a neck that the opening cuts: large pieces of the tree stay.
-    labels, sizes = components(wide)
-    wide = (sizes * work.voxel_ml >= _BRONCHUS_ML)[labels] | seed
-    return dilate(wide, 1.5) & work.field
+def _central(work: Working, lungs: sitk.Image) -> np.ndarray:
+    """Trachea and main bronchi with their walls on the working grid."""
+    air = air_in_body(work)
+    return central_airways(work, air, air & (to_array(resample_mask(lungs, work.grid)) > 0))
 
 
-def _names(labels: np.ndarray) -> np.ndarray:
-    """The distinct labels other than 0."""
-    found = np.unique(labels)
-    return found[found > 0]
+def _window(ct: sitk.Image, lungs: sitk.Image, central: sitk.Image) -> Grid:
+    """The cubic grid in the scan's axes around lungs and central airways."""
+    grid = grid_of(ct)
+    both = (sitk.GetArrayViewFromImage(lungs) != 0) | (to_array(resample_mask(central, grid)) != 0)
+    return isotropic_grid(
+        crop_to_mask(to_image(both, grid), _MARGIN_MM), float(np.clip(np.median(grid.spacing), *_SPACING_MM))
+    )
 
 
-def _trachea(work: Working, air: np.ndarray, lung_air: np.ndarray) -> np.ndarray | None:
-    """The patches of the longest vertical tube of pure air, (z, y, x) bool, or None."""
-    in_plane = np.zeros((3, 3, 3), bool)
-    in_plane[1] = ndimage.generate_binary_structure(2, 1)
-    labels, sizes = components(air & (work.hu < _TUBE_HU), in_plane)
-    area = sizes * work.spacing**2
-    index = np.arange(len(sizes))
-    boxes = ndimage.find_objects(labels)
-    darkest = ndimage.minimum(work.hu, labels, index)
-    darkest[0] = 0
-    fits = (area >= _AREA_MM2[0]) & (area <= _AREA_MM2[1]) & (darkest < _LUMEN_HU)
-    for label in np.flatnonzero(fits):
-        _, rows, columns = boxes[label - 1]
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        fits[label] = max(height, width) <= 3.0 * min(height, width) and sizes[label] >= 0.45 * height * width
-    tubes, lengths = components(fits[labels])
-    levels = np.flatnonzero(lung_air.any(axis=(1, 2)))
-    middle = (levels[0] + levels[-1]) / 2
-    pieces, _ = components(air)
-    lung_pieces = _names(pieces[lung_air])
-    rim = ~ndimage.binary_erosion(work.field, in_plane)
-    best, best_length = None, 0.0
-    for tube, box in enumerate(ndimage.find_objects(tubes), start=1):
-        if box is None or lengths[tube] * work.voxel_ml < 1.0:
-            continue
-        length = (box[0].stop - box[0].start) * work.spacing
-        part = tubes[box] == tube
-        # Pure air in its middle tells a trachea from the tip of a lung.
-        purity = float(np.percentile(work.hu[box][part], 25))
-        if length < _LENGTH_MM or purity > _LUMEN_HU or box[0].stop <= middle:
-            continue
-        # At the border of the field only what joins the lungs is a trachea cut by it, the rest is air from outside.
-        if rim[box][part].any() and not np.isin(pieces[box][part], lung_pieces).any():
-            continue
-        if length > best_length:
-            best, best_length = tube, length
-    return None if best is None else tubes == best
+def _tree(hu: np.ndarray, inside: np.ndarray, trunk: np.ndarray, spacing: float) -> np.ndarray:
+    """The lumen, (z, y, x) bool: dark tubes that hang on the trunk, grown to the middle of their walls."""
+    seed = trunk & (hu < _LUMEN_HU)
+    base = parenchyma(hu, inside, spacing)
+    dark = ndimage.gaussian_filter(hu, _NOISE_VOXELS) < np.maximum(base - _DARKER_HU, _SURELY_AIR_HU)
+    at = np.flatnonzero(without_border((inside | dilate(trunk, 3.0)) & dark))
+    image = np.clip(hu, _AIR_HU - 24.0, _BRIGHT_HU)
+    tube = np.zeros(at.size, bool)
+    for scale in _SCALES_MM:
+        along, across = curvatures(image, at, scale, spacing)
+        tube |= (across > _CURVATURE) & (np.abs(along) < _STRAIGHT * across)
+    core = seed.copy()
+    core.flat[at[tube]] = True
+    core = _joined(core, seed)
+    core &= ~_leaks(core, trunk, spacing)
+    core = _joined(core, seed)
+    wall = np.clip(ndimage.maximum_filter(hu, 3), *_WALL_HU)
+    edge = np.minimum(_AIR_SHARE * _AIR_HU + (1 - _AIR_SHARE) * wall, _LUMEN_HU)
+    return core | (ndimage.binary_dilation(core) & (hu < edge))
 
 
-def _grow(work: Working, air: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    """The tree of air that hangs on the trachea, grown by steps of 10 HU until one more would leak into a lung."""
-    start = work.pure_air_hu + 30.0
-    core = seed & (work.hu <= max(start, np.percentile(work.hu[seed], 25)))
-    tree, volume = seed, None
-    for threshold in np.arange(float(work.hu[core].max()) + 1.0, -640.0, 10.0):
-        labels, _ = components(air & (work.hu < threshold))
-        grown = np.isin(labels, _names(labels[core])) | seed
-        millilitres = grown.sum() * work.voxel_ml
-        if millilitres > _TREE_ML or (volume is not None and millilitres > volume + max(10.0, 0.2 * volume)):
-            break
-        tree, volume = grown, millilitres
-    return tree
+def _joined(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """The pieces of a mask that hold some of the seed."""
+    labels, sizes = components(mask, np.ones((3, 3, 3), bool))
+    keep = np.zeros(len(sizes), bool)
+    keep[np.unique(labels[seed & mask])] = True
+    keep[0] = False
+    return keep[labels]
+
+
+def _leaks(core: np.ndarray, trunk: np.ndarray, spacing: float) -> np.ndarray:
+    """What is too thick for a bronchus and lies apart from the trunk."""
+    distal = core & ~dilate(trunk, 10.0 / spacing)
+    thick = ndimage.binary_opening(distal, ball(max(2, round(_LEAK_RADIUS_MM / spacing))))
+    return dilate(thick, 2.0) & distal

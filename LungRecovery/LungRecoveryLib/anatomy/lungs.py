@@ -10,11 +10,11 @@ from scipy import ndimage
 from ..errors import BadInput
 from ..grids import Grid, grid_of, resample, resample_mask, to_array, to_image
 from ..progress import Progress, no_progress
-from .airways import central_airways
 from .body import air_in_body, lung_air
 from .fill import fill_lung
 from .sides import LEFT, RIGHT, split_sides
 from .surface import Coarse, redraw
+from .trachea import central_airways
 from .working import Working, components, mask_volume, working_volume
 
 __all__ = ["LEFT", "RIGHT", "label_sides", "segment_lungs"]

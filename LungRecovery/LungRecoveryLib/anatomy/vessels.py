@@ -5,11 +5,14 @@ smoothed CT (|l1| <= |l2| <= |l3|) the two larger are strongly negative and the 
 A plateau such as ground glass has curvature in one direction only, at its edge; a nodule has it in all three.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
 from ..grids import Grid, crop, crop_to_mask, grid_of, isotropic_grid, resample, resample_mask, to_array, to_image
+from .tubes import curvatures, parenchyma, without_border
 from .working import ball, bounding_box, components, dilate
 
 _SPACING_MM = (1.2, 1.5)
@@ -19,8 +22,6 @@ _GROW = 18.0
 _SEED_BLOB = 0.45  # l1 / l2
 _GROW_BLOB = 0.7
 _CONTRAST_HU = 50.0  # above the parenchyma nearby
-_PARENCHYMA_SPREAD_HU = 120.0  # healthy lung is not denser than the scan's median by more
-_PARENCHYMA_HU = (-750.0, -500.0)
 _LEAST_LENGTH_MM = 9.0
 _FINE_MM = 2.0
 _WIDE_MM = 4.0
@@ -37,35 +38,75 @@ _GLASS_SHARE = 0.45
 _LESION_CONTRAST_HU = 50.0
 _RIM_MM = 1.6  # the blurred wall of a tube that is drawn at half its height
 _RIM_HU = 40.0
+_BLOOD_CONTRAST_HU = (150.0, 900.0)  # of a vessel's middle above the parenchyma: the thinnest seen, and whole blood
+_WALL_MM = 1.6  # an airway's wall is no vessel unless it is as bright as one
+_WALL_HU = -150.0
+_SLAB = 32
 
 
-def segment_vessels(ct: sitk.Image, lungs: sitk.Image) -> sitk.Image:
-    """The vessels inside the lungs with their partial-volume rim, uint8 0/1 on the grid of `ct`.
+@dataclass(frozen=True)
+class Cores:
+    """Where the vessels run on a working `grid`: their cores (z, y, x) bool, the HU of the parenchyma nearby, and the
+    HU of the scan."""
 
-    `ct` is in HU, `lungs` a label map of the lungs (non-zero inside) on the same grid. Lesions that are not tubular
-    (ground glass, consolidation, nodules) stay out, vessels that run through them are taken. Walls of larger
-    airways are tubes too and may be taken with the vessels they accompany.
+    grid: Grid
+    core: np.ndarray
+    base: np.ndarray
+    hu: np.ndarray
+
+
+def segment_vessels(ct: sitk.Image, lungs: sitk.Image, airways: sitk.Image | None = None) -> sitk.Image:
+    """The vessels inside the lungs, arteries and veins together, uint8 0/1 on the grid of `ct`.
+
+    `ct` is in HU, `lungs` a label map of the lungs (non-zero inside) on the same grid, `airways` the lumen of the
+    airways as :func:`.airways.segment_airways` finds it, whose walls are then left out. Lesions that are not tubular
+    (ground glass, consolidation, nodules) stay out, vessels that run through them are taken. A vessel ends where the
+    CT crosses half the step from the parenchyma to the vessel's own middle.
     """
+    cores = find_cores(ct, lungs)
+    if cores is None:
+        return to_image(np.zeros(grid_of(ct).shape, np.uint8), grid_of(ct))
+    vessels = to_array(draw_lumen(ct, lungs, cores))
+    if airways is not None:
+        vessels[_walls(ct, airways)] = 0
+    return to_image(vessels, ct)
+
+
+def vessels_with_rim(ct: sitk.Image, lungs: sitk.Image) -> sitk.Image:
+    """The vessels with every voxel around them that their blur brightens, uint8 0/1 on the grid of `ct`.
+
+    For measures of the parenchyma, which must not hold any blood; the arguments are those of
+    :func:`segment_vessels`.
+    """
+    cores = find_cores(ct, lungs)
+    if cores is None:
+        return to_image(np.zeros(grid_of(ct).shape, np.uint8), grid_of(ct))
+    return draw_with_rim(ct, lungs, cores)
+
+
+def find_cores(ct: sitk.Image, lungs: sitk.Image) -> Cores | None:
+    """Where the vessels run; None where there is no lung."""
     grid = grid_of(ct)
     if not sitk.GetArrayViewFromImage(lungs).any():
-        return to_image(np.zeros(grid.shape, np.uint8), grid)
+        return None
     window = crop_to_mask(lungs, 2 * max(_SCALES_MM))
     spacing = float(np.clip(np.median(grid.spacing), *_SPACING_MM))
     work = isotropic_grid(window, spacing)
     labels = to_array(resample_mask(lungs, work))
     hu = to_array(resample(ct, work), np.float32)
-    base = _parenchyma(hu, labels > 0, spacing)
-    core = _tubes(hu, base, labels, spacing)
-    return _native(ct, lungs, work, core, base)
+    base = parenchyma(hu, labels > 0, spacing)
+    return Cores(work, _tubes(hu, base, labels, spacing), base, hu)
 
 
-def _parenchyma(hu: np.ndarray, inside: np.ndarray, spacing: float) -> np.ndarray:
-    """The mean HU of the healthy lung within about a centimetre, also beyond the lung's surface and in lesions."""
-    typical = float(np.median(hu[inside]))
-    aerated = inside & (hu < np.clip(typical + _PARENCHYMA_SPREAD_HU, *_PARENCHYMA_HU))
-    weight = ndimage.gaussian_filter(aerated.astype(np.float32), 7.0 / spacing, truncate=2.5) + 1e-3
-    total = ndimage.gaussian_filter(np.where(aerated, hu, 0).astype(np.float32), 7.0 / spacing, truncate=2.5)
-    return (total + 1e-3 * min(typical, _PARENCHYMA_HU[1])) / weight
+def _walls(ct: sitk.Image, airways: sitk.Image) -> np.ndarray:
+    """The walls of the airways, (z, y, x) bool: what lies on a lumen and is darker than a vessel beside it."""
+    lumen = sitk.GetArrayViewFromImage(airways) > 0
+    walls = lumen.copy()
+    if lumen.any():
+        window = bounding_box(lumen, 4)
+        distance = ndimage.distance_transform_edt(~lumen[window], sampling=ct.GetSpacing()[::-1])
+        walls[window] |= (distance <= _WALL_MM) & (sitk.GetArrayViewFromImage(ct)[window] < _WALL_HU)
+    return walls
 
 
 def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) -> np.ndarray:
@@ -74,12 +115,11 @@ def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) 
     inside = lungs > 0
     # So would the blurred pleura itself, a voxel deep.
     contrast = np.where(ndimage.binary_erosion(inside), hu - base, 0.0).astype(np.float32)
-    candidates = inside & (contrast > _CONTRAST_HU)
-    candidates[[0, -1]] = candidates[:, [0, -1]] = candidates[:, :, [0, -1]] = False
+    candidates = without_border(inside & (contrast > _CONTRAST_HU))
     at = np.flatnonzero(candidates)
     seed, grow, fine, wide = (np.zeros(at.size, bool) for _ in range(4))
     for scale in _SCALES_MM:
-        l1, l2 = _curvatures(contrast, at, scale, spacing)
+        l1, l2 = curvatures(contrast, at, scale, spacing)
         tube = -l2
         blob = np.clip(-l1, 0, None) / np.maximum(tube, 1e-3)
         seed |= (tube > _SEED) & (blob < _SEED_BLOB)
@@ -150,39 +190,32 @@ def _hila(wide: np.ndarray, lungs: np.ndarray, spacing: float) -> np.ndarray:
     return result
 
 
-def _curvatures(image: np.ndarray, at: np.ndarray, scale: float, spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues l1 and l2 (|l1| <= |l2| <= |l3|) of the scale-normalised Hessian at flat indices `at`, in HU."""
-    smooth = ndimage.gaussian_filter(image, scale / spacing, truncate=3.0).ravel()
-    strides = np.array(image.strides) // image.itemsize
-    here = smooth[at]
-    hessian = np.empty((at.size, 3, 3), np.float32)
-    for i, a in enumerate(strides):
-        hessian[:, i, i] = smooth[at + a] + smooth[at - a] - 2 * here
-        for j, b in enumerate(strides[:i]):
-            mixed = smooth[at + a + b] + smooth[at - a - b] - smooth[at + a - b] - smooth[at - a + b]
-            hessian[:, i, j] = hessian[:, j, i] = mixed / 4
-    values = np.linalg.eigvalsh(hessian) * (scale / spacing) ** 2
-    order = np.argsort(np.abs(values), axis=1)
-    l1, l2, _ = np.take_along_axis(values, order, axis=1).T
-    return l1, l2
-
-
-def _native(ct: sitk.Image, lungs: sitk.Image, work: Grid, core: np.ndarray, base: np.ndarray) -> sitk.Image:
+def draw_with_rim(ct: sitk.Image, lungs: sitk.Image, cores: Cores) -> sitk.Image:
     """The vessels on the scan's own voxels: what is brighter than the parenchyma in and around the cores."""
+    return _native(ct, lungs, cores, cores.base + _RIM_HU)
+
+
+def draw_lumen(ct: sitk.Image, lungs: sitk.Image, cores: Cores) -> sitk.Image:
+    """The vessels on the scan's own voxels up to half the step from the parenchyma to their own middle."""
+    peak = ndimage.maximum_filter(np.where(cores.core, cores.hu - cores.base, 0.0), 3)
+    return _native(ct, lungs, cores, cores.base + 0.5 * np.clip(peak, *_BLOOD_CONTRAST_HU))
+
+
+def _native(ct: sitk.Image, lungs: sitk.Image, cores: Cores, threshold: np.ndarray) -> sitk.Image:
+    """What is brighter than a threshold (on the cores' grid) in and around the cores, on the scan's own voxels."""
     grid = grid_of(ct)
     result = np.zeros(grid.shape, np.uint8)
-    distance = ndimage.distance_transform_edt(~core, sampling=work.spacing[::-1]).astype(np.float32)
-    distance, base = to_image(distance, work), to_image(base.astype(np.float32), work)
+    distance = ndimage.distance_transform_edt(~cores.core, sampling=cores.grid.spacing[::-1]).astype(np.float32)
+    maps = to_image(distance, cores.grid), to_image(threshold.astype(np.float32), cores.grid)
     labels = sitk.GetArrayViewFromImage(lungs)
     window = bounding_box(labels > 0)
-    step = 32
-    for start in range(window[0].start, window[0].stop, step):
-        part = (slice(start, min(start + step, window[0].stop)), *window[1:])
+    for start in range(window[0].start, window[0].stop, _SLAB):
+        part = (slice(start, min(start + _SLAB, window[0].stop)), *window[1:])
         first = tuple(s.start for s in part)[::-1]
         size = tuple(s.stop - s.start for s in part)[::-1]
         slab = crop(grid, first, size)
         hu = sitk.GetArrayFromImage(sitk.RegionOfInterest(ct, size, first))
-        near = to_array(resample(distance, slab, outside=100.0)) <= _RIM_MM
-        bright = hu > to_array(resample(base, slab, outside=0.0)) + _RIM_HU
+        near = to_array(resample(maps[0], slab, outside=100.0)) <= _RIM_MM
+        bright = hu > to_array(resample(maps[1], slab, outside=0.0))
         result[part] = near & bright & (labels[part] > 0)
     return to_image(result, grid)
