@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from LungRecoveryLib import RESEARCH_USE_ONLY, __version__
-from LungRecoveryLib.cli import analysis, demonstration, pair, scan
+from LungRecoveryLib.cli import analysis, demonstration, pair, scan, viewing
 from LungRecoveryLib.cli.common import Command
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ for name, function, example in (
         analysis.analyze,
         "lungrecovery analyze baseline.nii.gz month1.nii.gz month3/ --days 0 30 90 --output study",
     ),
+    ("view", viewing.view, "lungrecovery view study"),
     ("register", pair.register, "lungrecovery register --fixed baseline.mha --moving followup.mha --output pair"),
     ("evaluate", pair.evaluate, "lungrecovery evaluate --transform pair/transform.h5 --landmarks landmarks.csv"),
     ("segment", scan.segment, "lungrecovery segment ct.nii.gz --output lungs.nii.gz"),

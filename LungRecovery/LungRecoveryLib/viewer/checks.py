@@ -1,0 +1,43 @@
+"""What the viewer needs is checked before it is used: without a way to draw, VTK ends the process by a crash."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+from LungRecoveryLib.errors import MissingDependency
+from LungRecoveryLib.results import REPORT_HTML
+
+_PACKAGES = {"slicer": "slicer-core", "trame_slicer": "trame-slicer", "trame_plotly": "trame-plotly"}
+_DRAW = (
+    "import vtk; w = vtk.vtkRenderWindow(); w.SetOffScreenRendering(1); w.AddRenderer(vtk.vtkRenderer()); w.Render();"
+    "raise SystemExit(0 if w.SupportsOpenGL() else 9)"
+)
+_SECONDS = 120
+
+
+def require_viewer(study: Path | None = None) -> None:
+    """Raise MissingDependency, offering the study's report, where the packages or the rendering libraries are absent.
+
+    Drawing is tried in a process of its own, because it cannot be caught when it fails.
+    """
+    missing = [name for module, name in _PACKAGES.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        needed = "pip install 'lungrecovery[viewer]'"
+        raise MissingDependency(f"the viewer needs the package {missing[0]}: {needed}{_instead(study)}")
+    try:
+        drawn = subprocess.run([sys.executable, "-c", _DRAW], capture_output=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise MissingDependency(f"drawing did not end within {_SECONDS} s on this machine{_instead(study)}") from None
+    if drawn.returncode != 0:
+        raise MissingDependency(
+            "the viewer needs libraries for drawing without a screen: sudo apt-get install libegl1 libgl1-mesa-dri"
+            + _instead(study)
+        )
+
+
+def _instead(study: Path | None) -> str:
+    report = Path(study) / REPORT_HTML if study is not None else None
+    if report is None or not report.is_file():
+        return ""
+    return f"; without it, open the report {report.resolve()}"

@@ -1,0 +1,27 @@
+// What the page does without the server: the theme, the keys, and messages that vanish.
+(function () {
+  const root = document.documentElement;
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const kept = window.localStorage.getItem("lungrecovery-theme");
+  root.dataset.theme = kept || (dark.matches ? "dark" : "light");
+  window.LungRecovery = {
+    theme() {
+      root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+      window.localStorage.setItem("lungrecovery-theme", root.dataset.theme);
+    },
+  };
+
+  const taken = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"];
+  const known = taken.concat([..."0123456789cdfetbzxyw+-r"]);
+  window.addEventListener("keydown", (event) => {
+    const field = event.target.closest && event.target.closest("input, select, textarea");
+    if (field || event.ctrlKey || event.metaKey || event.altKey || !window.trame) return;
+    if (event.key === "?" || event.key === "Escape") {
+      const state = window.trame.state;
+      state.set("help", event.key === "?" && !state.get("help"));
+    } else if (known.includes(event.key)) {
+      window.trame.trigger("act", ["key", event.key, event.shiftKey]);
+      if (taken.includes(event.key)) event.preventDefault();
+    }
+  }, true);
+})();
