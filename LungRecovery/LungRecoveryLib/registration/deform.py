@@ -20,9 +20,9 @@ from .refine import Level
 from .velocity import Deformation, Velocity
 from .weights import Weights, load_weights
 
-_COARSE = (Level(4, 4, 40, 0.3, 3.0), Level(4, 2, 40, 0.2, 3.0))
+_COARSE = (Level(4, 4, 40, 0.3, 1.0), Level(4, 2, 40, 0.2, 1.0))
 # What a network leaves of a very deep breath is still many voxels at half resolution.
-_COARSE_AGAIN = Level(4, 2, 25, 0.2, 3.0)
+_COARSE_AGAIN = Level(4, 2, 25, 0.2, 1.0)
 # Levels of refinement from rest, and from a network's start. The preview is the network alone.
 FROM_REST: dict[str, tuple[Level, ...]] = {
     "fast": (*_COARSE, Level(2, 4, 40, 0.15, 0.5)),
@@ -31,7 +31,7 @@ FROM_REST: dict[str, tuple[Level, ...]] = {
 }
 FROM_NETWORK: dict[str, tuple[Level, ...]] = {
     "preview": (),
-    "fast": (Level(2, 4, 20, 0.15, 0.5),),
+    "fast": (_COARSE_AGAIN, Level(2, 4, 20, 0.15, 0.5)),
     "standard": (_COARSE_AGAIN, Level(2, 4, 40, 0.15, 1.0), Level(1, 4, 10, 0.2, 1.0)),
     "accurate": (_COARSE_AGAIN, Level(2, 4, 80, 0.15, 1.0), Level(1, 4, 50, 0.15, 1.0)),
 }
@@ -129,8 +129,8 @@ def _attempt(
         network = load_weights(plan.weights, device)
         with timed(seconds, "predict", device):
             progress("predict", 0.2)
-            start, uncertain = _predicted(pair, alignment, network, with_uncertainty)
-            if levels and not _helps(pair, alignment, start):
+            start, uncertain = predicted(pair, alignment, network, with_uncertainty)
+            if levels and not helps(pair, alignment, start):
                 start, levels = None, FROM_REST[plan.preset]
                 notes.append("The network's start matched worse than none; refined from rest.")
     with timed(seconds, "refine", device):
@@ -140,7 +140,7 @@ def _attempt(
     return Deformed(deformation, str(device), network, uncertain, seconds, notes)
 
 
-def _predicted(
+def predicted(
     pair: PreparedPair, alignment, network: Weights, with_uncertainty: bool
 ) -> tuple[Velocity, sitk.Image | None]:
     """The network's velocity, and the uncertainty of its displacement if asked for of a probabilistic network."""
@@ -151,7 +151,7 @@ def _predicted(
     return start_velocity(pair, inputs, prediction), uncertain
 
 
-def _helps(pair: PreparedPair, alignment, start: Velocity) -> bool:
+def helps(pair: PreparedPair, alignment, start: Velocity) -> bool:
     """Whether the images match better with the start than with the alignment alone."""
     scale = 4
     rest = replace(start, coefficients=torch.zeros_like(start.coefficients))
