@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from LungRecoveryLib.errors import BadInput
-from LungRecoveryLib.evaluate import error_statistics, label_overlap, read_landmarks, target_registration_error
+from LungRecoveryLib.evaluate import (
+    error_statistics,
+    label_overlap,
+    named_labels,
+    read_landmarks,
+    target_registration_error,
+)
 from LungRecoveryLib.grids import Grid, grid_of, to_image
 
 # Mean and SD before registration of the 300 landmarks, T00 to T50, as published with the data.
@@ -107,22 +113,33 @@ def test_hd95_is_that_of_all_pairs_of_boundary_voxels():
     assert found["dice"] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-def test_a_label_that_one_map_lacks_counts_as_not_found():
-    fixed = np.where(ball(GRID, GRID.centre, 8.0), 2, 0)
-    images = [to_image(a.astype(np.int16), GRID) for a in (fixed, np.where(fixed == 2, 3, 0))]
+def test_a_label_that_one_map_lacks_is_named_and_not_scored():
+    common = np.where(ball(GRID, GRID.centre, 8.0), 2, 0)
+    corner = ball(GRID, GRID.points(np.zeros((1, 3)))[0], 8.0)
+    images = [to_image(np.where(corner, label, common).astype(np.int16), GRID) for label in (3, 9)]
     figures = label_overlap(*images)
-    assert {label: (f["dice"], f["hd95_mm"]) for label, f in figures["labels"].items()} == {
-        "2": (0.0, None),
-        "3": (0.0, None),
-    }
-    assert figures["mean_dice"] == 0.0
-    assert figures["mean_hd95_mm"] is None
+    assert {label: f["dice"] for label, f in figures["labels"].items()} == {"2": 1.0}
+    assert figures["mean_dice"] == 1.0
+    assert (figures["only_fixed"], figures["only_moving"]) == (["3"], ["9"])
+    assert named_labels(figures) == [
+        "labels that only the fixed map has are not scored: 3",
+        "labels that only the moving map has are not scored: 9",
+    ]
+
+
+def test_a_label_that_is_carried_out_of_the_image_is_not_found():
+    labels = to_image(np.where(ball(GRID, GRID.centre, 8.0), 2, 0).astype(np.int16), GRID)
+    figures = label_overlap(labels, labels, sitk.TranslationTransform(3, (500.0, 0.0, 0.0)))
+    assert (figures["labels"]["2"]["dice"], figures["labels"]["2"]["hd95_mm"]) == (0.0, None)
 
 
 def test_maps_without_labels_or_with_fractions_are_refused():
     empty = to_image(np.zeros(GRID.shape, np.uint8), GRID)
     with pytest.raises(BadInput, match="neither label map"):
         label_overlap(empty, empty)
+    ones = [to_image(np.full(GRID.shape, label, np.uint8), GRID) for label in (1, 2)]
+    with pytest.raises(BadInput, match="no label in common"):
+        label_overlap(*ones)
     with pytest.raises(BadInput, match="fixed label map holds fractions"):
         label_overlap(to_image(np.full(GRID.shape, 0.5, np.float32), GRID), empty)
     whole = to_image(ball(GRID, GRID.centre, 8.0).astype(np.float32), GRID)

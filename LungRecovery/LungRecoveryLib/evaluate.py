@@ -17,6 +17,7 @@ __all__ = [
     "error_statistics",
     "label_overlap",
     "landmark_errors",
+    "named_labels",
     "read_landmarks",
     "read_points",
     "target_registration_error",
@@ -96,27 +97,41 @@ def label_overlap(
 
     The moving labels are laid on the fixed grid by their nearest voxels through `transform`, which takes fixed points
     to moving points. Returns {"labels": {label: {"dice", "hd95_mm", "fixed_ml", "propagated_ml"}}, "mean_dice",
-    "mean_hd95_mm"}, labels as text; one that only one of the two maps has counts with Dice 0 and HD95 None, and a label
-    the transform carries out of the fixed image so too. Raises BadInput for images that are no label maps.
+    "mean_hd95_mm", "only_fixed", "only_moving"}, labels as text. Labels that both maps have are scored; one that the
+    transform carries out of the fixed image has Dice 0 and HD95 None. Labels that one map lacks are named, no more.
+    Raises BadInput for images that are no label maps and for maps without a label in common.
     """
     fixed, moving = (_as_labels(image, which) for image, which in ((fixed_labels, "fixed"), (moving_labels, "moving")))
     grid = grid_of(fixed_labels)
     propagated = sitk.GetArrayFromImage(resample_mask(moving, grid, transform))
     target = sitk.GetArrayFromImage(fixed)
-    present = np.union1d(np.unique(target), np.unique(sitk.GetArrayViewFromImage(moving)))
+    own, others = (np.setdiff1d(np.unique(sitk.GetArrayViewFromImage(image)), [0]) for image in (fixed, moving))
+    if not len(own) and not len(others):
+        raise BadInput("neither label map has a label other than 0; give the label maps of the two scans")
+    if not len(np.intersect1d(own, others)):
+        raise BadInput("the label maps have no label in common; give maps with the same meaning of labels")
     labels = {}
-    for label in present[present != 0]:
+    for label in np.intersect1d(own, others):
         a, b = target == label, propagated == label
         dice, hd95 = lung_overlap(a, b, fixed_labels)
         volumes = {"fixed_ml": a.sum() * grid.voxel_ml, "propagated_ml": b.sum() * grid.voxel_ml}
         labels[str(int(label))] = {"dice": dice or 0.0, "hd95_mm": hd95, **{k: float(v) for k, v in volumes.items()}}
-    if not labels:
-        raise BadInput("neither label map has a label other than 0; give the label maps of the two scans")
     return {
         "labels": labels,
         "mean_dice": _mean(labels, "dice"),
         "mean_hd95_mm": _mean(labels, "hd95_mm"),
+        "only_fixed": [str(int(label)) for label in np.setdiff1d(own, others)],
+        "only_moving": [str(int(label)) for label in np.setdiff1d(others, own)],
     }
+
+
+def named_labels(overlap: Mapping) -> list[str]:
+    """Sentences that name the labels which only one of two maps has, from what :func:`label_overlap` found."""
+    return [
+        f"labels that only the {which} map has are not scored: {', '.join(overlap[f'only_{which}'])}"
+        for which in ("fixed", "moving")
+        if overlap[f"only_{which}"]
+    ]
 
 
 def _mean(labels: Mapping[str, Mapping], key: str) -> float | None:

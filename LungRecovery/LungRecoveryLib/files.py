@@ -14,6 +14,7 @@ from LungRecoveryLib.errors import BadInput
 MARKER_FILES = (
     "study.json",
     "registration.json",
+    "rigid.json",
     "phantom.json",
     "segmentation.json",
     "cohort.json",

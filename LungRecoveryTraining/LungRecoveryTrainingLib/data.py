@@ -16,6 +16,7 @@ from LungRecoveryLib.cli.display import shown_progress
 from LungRecoveryLib.errors import BadInput, OutOfMemory
 from LungRecoveryLib.files import atomic_file
 
+from .datasets.abdomens import abdomen_samples
 from .datasets.cache import CachedPairs, expand, to_tensors
 from .datasets.chests import HELD_OUT, PhantomSettings
 from .datasets.manifest import Manifest, read_manifest
@@ -23,6 +24,7 @@ from .datasets.phantoms import generate_samples
 from .datasets.samples import Sample, stack
 from .memory import free_memory
 
+ORGANS = ("chest", "abdomen")
 # Of a compact sample with labels: images and displacement in half precision, masks, truth and labels in bytes.
 _BYTES_PER_VOXEL = 15
 # How much of the free memory of a host, and of a GPU, the resident pairs may take.
@@ -32,7 +34,9 @@ _HOST_SHARE, _DEVICE_SHARE = 0.9, 0.4
 @dataclass(frozen=True)
 class PhantomPool:
     """Synthetic patients generated for a run: how many to train on and to validate on, the first seed, what they are
-    drawn from (those to validate on from `held_out` settings), and a folder that keeps them for the next run."""
+    drawn from (those to validate on from `held_out` settings), and a folder that keeps them for the next run.
+
+    `organ` is chest, or abdomen: two contrast phases of each patient, to which the settings say nothing."""
 
     train: int = 0
     val: int = 0
@@ -40,6 +44,7 @@ class PhantomPool:
     settings: PhantomSettings = PhantomSettings()  # noqa: RUF009 - frozen
     held_out: PhantomSettings = HELD_OUT
     keep: Path | None = None
+    organ: str = "chest"
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class PairsData(lightning.LightningDataModule):
         super().__init__()
         if pairs is None and phantoms is None:
             raise BadInput("There is nothing to train on: give data.pairs.manifest or data.phantoms.")
+        if phantoms is not None and phantoms.organ not in ORGANS:
+            raise BadInput(f"There are no phantoms of {phantoms.organ!r}: use one of {', '.join(ORGANS)}.")
         self.pairs, self.phantoms = pairs, phantoms
         self.spacing_mm, self.size, self.batch_size, self.steps = spacing_mm, tuple(size), batch_size, steps
         self.workers, self.resident, self.seed = workers, resident or phantoms is not None, seed or 0
@@ -164,7 +171,7 @@ class PairsData(lightning.LightningDataModule):
 
     def _check_room(self, split: str) -> None:
         """Raise OutOfMemory where a split's pairs will not fit into memory, before hours are spent on them."""
-        count = self._count(split) * self.settings(split).visits if self._count(split) else 0
+        count = self._count(split) * self._visits(split)
         if self.pairs is not None and (self.resident or self.pairs.cache is None):
             found = len(self._manifest.pairs(split, self.pairs.mode))
             count += min(found, self._limit(split) or found)
@@ -191,8 +198,14 @@ class PairsData(lightning.LightningDataModule):
         return range(first, first + self._count(split))
 
     def _phantom_names(self, split: str) -> list[str]:
-        visits = range(1, self.settings(split).visits + 1)
+        visits = range(1, self._visits(split) + 1)
         return [f"phantom-{seed} visit {visit}" for seed in self._seeds(split) for visit in visits]
+
+    def _visits(self, split: str) -> int:
+        """How many pairs there are of each phantom."""
+        if not self._count(split):
+            return 0
+        return self.settings(split).visits if self.phantoms.organ == "chest" else 1
 
     def _generated(self, split: str) -> dict[str, torch.Tensor]:
         seeds, settings = self._seeds(split), self.settings(split)
@@ -202,8 +215,11 @@ class PairsData(lightning.LightningDataModule):
                 return torch.load(kept, weights_only=True)
             except Exception as error:  # any damage has a kind of its own
                 raise BadInput(f"{kept}: cannot be read; delete it, and its phantoms are made anew.") from error
-        samples = generate_samples(seeds, self.spacing_mm, self.size, settings, self.workers)
-        count = len(seeds) * settings.visits
+        if self.phantoms.organ == "chest":
+            samples = generate_samples(seeds, self.spacing_mm, self.size, settings, self.workers)
+        else:
+            samples = abdomen_samples(seeds, self.spacing_mm, self.size, self.workers)
+        count = len(seeds) * self._visits(split)
         with shown_progress() as progress:
             tensors = to_tensors(_reported(samples, count, progress), count, "cpu")
         if kept is not None:
@@ -217,7 +233,8 @@ class PairsData(lightning.LightningDataModule):
         if self.phantoms.keep is None:
             return None
         seeds = self._seeds(split)
-        made_of = repr((seeds.start, len(seeds), self.settings(split), self.spacing_mm, self.size)).encode()
+        drawn_from = self.settings(split) if self.phantoms.organ == "chest" else self.phantoms.organ
+        made_of = repr((seeds.start, len(seeds), drawn_from, self.spacing_mm, self.size)).encode()
         return Path(self.phantoms.keep) / f"{split}-{hashlib.sha256(made_of).hexdigest()[:16]}.pt"
 
     # --------------------------------------------------------------------------------------------------------- batches

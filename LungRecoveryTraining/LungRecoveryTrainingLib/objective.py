@@ -119,7 +119,10 @@ def displacement_loss(batch: dict, prediction: Prediction, network, decay: float
     """
     truth, known = batch["displacement"].float(), batch["truth"].float()
     if not isinstance(network, Pyramid):
-        return _masked_distance(prediction.displacement, truth, known)
+        fields = [stage for stage, _ in prediction.stages] or [prediction.displacement]
+        weights = [decay**number for number in range(len(fields))][::-1]
+        distances = [_masked_distance(stage, truth, known) for stage in fields]
+        return sum(w * d for w, d in zip(weights, distances, strict=True)) / sum(weights)
     total = weights = 0.0
     pooled = {}
     for number, (velocity, spacing) in enumerate(reversed(prediction.stages)):

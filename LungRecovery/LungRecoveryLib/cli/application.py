@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from LungRecoveryLib import RESEARCH_USE_ONLY, __version__
-from LungRecoveryLib.cli import analysis, demonstration, pair, scan, viewing
+from LungRecoveryLib.cli import analysis, demonstration, pair, rigid, scan, viewing
 from LungRecoveryLib.cli.common import Command
 
 app = typer.Typer(
@@ -43,6 +43,11 @@ for name, function, example in (
     ),
     ("view", viewing.view, "lungrecovery view study"),
     ("register", pair.register, "lungrecovery register --fixed baseline.mha --moving followup.mha --output pair"),
+    (
+        "rigid",
+        rigid.rigid,
+        "lungrecovery rigid --fixed venous.nii.gz --moving arterial.nii.gz --fixed-mask liver.nii.gz --output rigid",
+    ),
     ("evaluate", pair.evaluate, "lungrecovery evaluate --transform pair/transform.h5 --landmarks landmarks.csv"),
     ("segment", scan.segment, "lungrecovery segment ct.nii.gz --output lungs.nii.gz"),
     ("phantom", scan.phantom, "lungrecovery phantom --kind recovering --seed 1 --output patient"),

@@ -36,10 +36,18 @@ def register(
     output: Annotated[Path, typer.Option(help="The folder to make.")],
     fixed_lungs: Annotated[Path | None, typer.Option(help="The baseline's lung mask (default: segmented).")] = None,
     moving_lungs: Annotated[Path | None, typer.Option(help="The follow-up's lung mask (default: segmented).")] = None,
+    task: Annotated[str, typer.Option(metavar="lung|brain", help="What is registered.")] = "lung",
+    fixed_mask: Annotated[Path | None, typer.Option(help="The fixed brain (default: what is not background).")] = None,
+    moving_mask: Annotated[Path | None, typer.Option(help="The moving brain.")] = None,
+    fixed_labels: Annotated[Path | None, typer.Option(help="Labels of the fixed brain, for Dice.")] = None,
+    moving_labels: Annotated[Path | None, typer.Option(help="The same labels of the moving brain.")] = None,
     preset: Preset = None,
     weights: Weights = None,
     no_network: NoNetwork = False,
-    spacing: Annotated[float, typer.Option(min=0.5, max=10, help="Voxel size of registration and maps in mm.")] = 1.5,
+    spacing: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=10, help="Voxel size of registration and maps in mm (default 1.5; brains 1)."),
+    ] = None,
     native_maps: Annotated[bool, typer.Option("--native-maps", help="Maps on the baseline's own voxels.")] = False,
     allow_different_patients: Annotated[
         bool, typer.Option("--allow-different-patients", help="Accept scans whose patient IDs differ.")
@@ -50,17 +58,30 @@ def register(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Register one follow-up onto its baseline.
+    """Register one follow-up onto its baseline, or with --task brain one brain onto another.
 
     Leaves the transform and its inverse, the Jacobian map, the warped follow-up and measures of quality.
     """
     from LungRecoveryLib import pairs
 
     set_up(device, threads)
+    brain_files = {"mask": (fixed_mask, moving_mask), "labels": (fixed_labels, moving_labels)}
+    if task == "brain":
+        if fixed_lungs or moving_lungs:
+            raise BadInput("--fixed-lungs and --moving-lungs are for lungs: give --fixed-mask and --moving-mask")
+        _register_brains(
+            fixed, moving, output, brain_files, preset, chosen_weights(weights, no_network), spacing, overwrite, seed,
+            device, threads, as_json,
+        )  # fmt: skip
+        return
+    if task != "lung":
+        raise BadInput(f"--task {task}: use lung or brain")
+    if any(path for files in brain_files.values() for path in files):
+        raise BadInput("masks and labels of brains need --task brain: for lungs give --fixed-lungs and --moving-lungs")
     options = pairs.PairOptions(
         preset=preset or "standard",
         weights=chosen_weights(weights, no_network) or SHIPPED_WEIGHTS,
-        spacing_mm=spacing,
+        spacing_mm=1.5 if spacing is None else spacing,
         native_maps=native_maps,
         device=device,
         threads=threads,
@@ -85,10 +106,36 @@ def register(
         raise QualityGateFailed("the registration failed its quality gate; the results are kept and marked unreliable")
 
 
+def _register_brains(
+    fixed, moving, output, files, preset, weights, spacing, overwrite, seed, device, threads, as_json
+) -> None:
+    from LungRecoveryLib import brain_pairs
+
+    chosen = {"preset": preset, "weights": weights, "spacing_mm": spacing}
+    options = brain_pairs.BrainOptions(
+        device=device, threads=threads, seed=seed, **{key: value for key, value in chosen.items() if value is not None}
+    )
+    with work() as progress:
+        summary = brain_pairs.register_brain_pair(
+            fixed, moving, output, files["mask"], files["labels"], options, overwrite, progress
+        )
+    for note in summary["notes"]:
+        typer.echo(note, err=True)
+    if as_json:
+        print_json({"output": str(output.resolve()), **summary})
+        return
+    typer.echo(f"similarity {summary['similarity_before']:.3f} -> {summary['similarity_after']:.3f}")
+    if "labels" in summary:
+        before, after = (number(summary["labels"][when]["mean_dice"], 3) for when in ("before", "after"))
+        typer.echo(f"mean Dice of {len(summary['labels']['after']['labels'])} labels {before} -> {after}")
+    typer.echo(f"folded voxels {summary['folding_percent']:.4f} %")
+    typer.echo(f"results: {output}")
+
+
 def evaluate(
     transform: Annotated[
         Path | None,
-        typer.Option(help="The transform from the fixed to the moving scan, or the folder of `register`."),
+        typer.Option(help="The transform from the fixed to the moving scan, or the folder of `register` or `rigid`."),
     ] = None,
     landmarks: Annotated[
         Path | None, typer.Option(help="Matching points, CSV in LPS mm: x, y, z of the fixed scan, then of the moving.")
@@ -146,7 +193,7 @@ def _transform(path: Path | None) -> "sitk.Transform | None":
     if path is None:
         return None
     if path.is_dir():
-        path = path / "transform.h5"
+        path = path / ("transform.tfm" if (path / "transform.tfm").is_file() else "transform.h5")
     if not path.is_file():
         raise BadInput(f"{path}: does not exist; give the transform.h5 of a registration")
     try:
@@ -184,6 +231,10 @@ def _show_errors(errors: dict[str, Any]) -> None:
 
 
 def _show_labels(overlap: dict[str, Any]) -> None:
+    from LungRecoveryLib.evaluate import named_labels
+
     rows = [[label, number(row["dice"], 3), number(row["hd95_mm"])] for label, row in overlap["labels"].items()]
     rows.append(["mean", number(overlap["mean_dice"], 3), number(overlap["mean_hd95_mm"])])
     print_table(["label", "Dice", "HD95 mm"], rows)
+    for sentence in named_labels(overlap):
+        typer.echo(sentence)

@@ -97,7 +97,7 @@ def _optimise(pair, start, parameters, similarity, moving, progress) -> sitk.Aff
     anchor = torch.tensor(start_matrix @ centre + start_offset, dtype=torch.float32, device=device)
     pivot = torch.tensor(centre, dtype=torch.float32, device=device)
     for step in range(_STEPS):
-        matrix = start_m @ torch.linalg.matrix_exp(_generator(linear))
+        matrix = start_m @ torch.linalg.matrix_exp(generator(linear))
         # T(p) = matrix (p - centre) + start(centre) + radius * shift
         coordinates = pair.moving_coordinates_about(index, matrix, pivot, anchor + radius * shift, _SCALE)
         loss = similarity(flow.warp(moving, coordinates))
@@ -105,15 +105,15 @@ def _optimise(pair, start, parameters, similarity, moving, progress) -> sitk.Aff
         optimizer.step()
         progress((step + 1) / _STEPS)
     with torch.no_grad():
-        matrix = (start_m @ torch.linalg.matrix_exp(_generator(linear))).cpu().numpy().astype(float)
+        matrix = (start_m @ torch.linalg.matrix_exp(generator(linear))).cpu().numpy().astype(float)
         moved = start_matrix @ centre + start_offset + radius * shift.cpu().numpy()
     return affine(matrix, centre, moved - centre)
 
 
-def _generator(linear: torch.Tensor) -> torch.Tensor:
+def generator(linear: torch.Tensor) -> torch.Tensor:
     """The matrix whose exponential is the rotation (3 numbers) or the linear map (9 numbers)."""
     if linear.numel() == 9:
         return linear.reshape(3, 3)
-    zero = torch.zeros((), device=linear.device)
     x, y, z = linear
+    zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3)

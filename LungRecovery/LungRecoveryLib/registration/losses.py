@@ -195,12 +195,18 @@ def _joint_histogram(warped, fixed, mask, bins: int, limits: tuple[float, float]
     inside = mask > 0
     low, high = limits
 
-    def memberships(image: torch.Tensor) -> torch.Tensor:
+    def memberships(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         position = (image[inside].clamp(low, high) - low) / (high - low) * (bins - 1)
-        return (1 - (position[:, None] - torch.arange(bins, device=image.device, dtype=image.dtype)).abs()).clamp(min=0)
+        first = position.detach().floor().clamp(max=bins - 2)
+        return first.long(), position - first
 
-    weights = mask[inside]
-    return (memberships(warped) * weights[:, None]).T @ memberships(fixed) / weights.sum()
+    # A value belongs to two bins, a pair of values to four.
+    (row, down), (column, right), weights = memberships(warped), memberships(fixed), mask[inside]
+    joint = torch.zeros(bins * bins, dtype=warped.dtype, device=warped.device)
+    for below, share in ((0, 1 - down), (1, down)):
+        for beside, part in ((0, 1 - right), (1, right)):
+            joint = joint.index_add(0, (row + below) * bins + column + beside, weights * share * part)
+    return joint.reshape(bins, bins) / weights.sum()
 
 
 def _entropy(shares: torch.Tensor) -> torch.Tensor:

@@ -98,7 +98,7 @@ def leave_out_padding(inside: np.ndarray, padded: np.ndarray, lung: np.ndarray) 
     if not (padded & lung & inside).any():
         return
     box = _box(lung)
-    inside[box] &= ~_reaches_border(padded[box])
+    inside[box] &= ~reaches_border(padded[box])
 
 
 def _box(mask: np.ndarray) -> tuple[slice, slice, slice]:
@@ -107,7 +107,7 @@ def _box(mask: np.ndarray) -> tuple[slice, slice, slice]:
     return tuple(slice(max(s.start - 2, 0), s.stop + 2) for s in found)
 
 
-def _reaches_border(mask: np.ndarray) -> np.ndarray:
+def reaches_border(mask: np.ndarray) -> np.ndarray:
     """The solid parts of a mask (after an opening, so no chains of noise) that touch the border of the array."""
     eroded = ndimage.minimum_filter(mask.astype(np.uint8), size=3, mode="nearest")
     solid = ndimage.maximum_filter(eroded, size=3, mode="nearest")

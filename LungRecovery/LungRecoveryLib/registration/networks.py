@@ -11,8 +11,6 @@ Sources: Balakrishnan et al., IEEE TMI 2019 (VoxelMorph); Dalca et al., Medical 
 its probabilistic form and prior); Mok and Chung, MICCAI 2020 (levels that update one velocity).
 """
 
-from dataclasses import dataclass, field
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -20,28 +18,12 @@ from torch import nn
 from ..errors import BadInput
 from . import flow
 from .losses import box_sum
+from .prediction import Prediction
+from .rigid_network import RigidNet
 from .unet import UNet, padded_to
 
 # A window's variance below this (squared units of the images, about (10 HU)^2) is noise, not structure.
 _NOISE = 1e-4
-
-
-@dataclass
-class Prediction:
-    """What a network makes of a batch of pairs; fields in voxels of the input grid, components x, y, z.
-
-    `displacement` (n, 3, z, y, x): phi(p) - p. `inverse_displacement`: that of the inverse, None for a network that has
-    no inverse. `velocity` (n, 3, z', y', x') at cell centres `spacing` voxels wide, None likewise. `log_variance`: of
-    the velocity, on its grid, None for a deterministic network. `stages`: every velocity on the way, coarse to fine,
-    the last one included, each with its spacing, for supervision at every stage.
-    """
-
-    displacement: torch.Tensor
-    inverse_displacement: torch.Tensor | None = None
-    velocity: torch.Tensor | None = None
-    spacing: int = 1
-    log_variance: torch.Tensor | None = None
-    stages: list[tuple[torch.Tensor, int]] = field(default_factory=list)
 
 
 class Head(nn.Module):
@@ -322,7 +304,7 @@ def voxelmorph_diff(probabilistic: bool = False, int_steps: int = 7, **level) ->
     return Pyramid([level], probabilistic, int_steps)
 
 
-ARCHITECTURES = {"voxelmorph": VoxelMorph, "voxelmorph_diff": voxelmorph_diff, "pyramid": Pyramid}
+ARCHITECTURES = {"voxelmorph": VoxelMorph, "voxelmorph_diff": voxelmorph_diff, "pyramid": Pyramid, "rigid": RigidNet}
 
 
 def build_network(architecture: dict) -> nn.Module:

@@ -10,6 +10,7 @@ import torch
 
 from . import losses
 
+_BINS = 48
 Metric = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -28,12 +29,12 @@ def correlation(warped: torch.Tensor, fixed: torch.Tensor, weights: torch.Tensor
 
 def mutual_information(warped: torch.Tensor, fixed: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Minus the mutual information, in nats, of values in 0 to 1."""
-    return losses.mutual_information(warped[0], fixed[0], weights)
+    return losses.mutual_information(warped[0], fixed[0], weights, _BINS)
 
 
 def normalised_mutual_information(warped: torch.Tensor, fixed: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """2 - normalised mutual information of values in 0 to 1."""
-    return losses.nmi(warped[0], fixed[0], weights, limits=(0.0, 1.0))
+    return losses.nmi(warped[0], fixed[0], weights, _BINS, (0.0, 1.0))
 
 
 METRICS: dict[str, Metric] = {

@@ -25,7 +25,9 @@ class PreparedPair:
     `fixed`, `moving`: (z, y, x) float32, (HU + 1000) / 1000 in the lungs and the ground's value elsewhere, on
     `fixed_box` and `moving_box` (isotropic crops around the lungs); `mask`: the fixed lungs on `fixed_box`, 0/1;
     `moving_limits`: lowest and highest voxel coordinates (x, y, z) of the moving SCAN on `moving_box` where its lungs
-    are cut by the end of the scan, else None; `fixed_lungs`, `moving_lungs`: label images on the boxes.
+    are cut by the end of the scan, else None; `fixed_lungs`, `moving_lungs`: label images on the boxes;
+    `has_density`: the images are densities, so that a change of them is a change of tissue. In a pair of brains
+    they take the lungs' place.
     """
 
     fixed: torch.Tensor
@@ -36,6 +38,7 @@ class PreparedPair:
     fixed_lungs: sitk.Image
     moving_lungs: sitk.Image
     moving_limits: tuple[np.ndarray, np.ndarray] | None
+    has_density: bool = True
     _levels: dict = field(default_factory=dict, init=False, repr=False)
     _positions: dict = field(default_factory=dict, init=False, repr=False)
 
@@ -113,6 +116,43 @@ def prepare(
         moving_lungs=moving_labels,
         moving_limits=_limits(moving, moving_labels),
     )
+
+
+def prepare_brains(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    fixed_brain: sitk.Image,
+    moving_brain: sitk.Image,
+    spacing_mm: float,
+    device: torch.device,
+) -> PreparedPair:
+    """Crop two images of any intensities to their brains (non-zero), with cubic voxels of `spacing_mm`.
+
+    Intensities are divided by the brain's 99.5th percentile; around the brain they are 0.
+    """
+    fixed_box, fixed_labels, fixed_image = _brain_on_ground(fixed, fixed_brain, spacing_mm)
+    moving_box, moving_labels, moving_image = _brain_on_ground(moving, moving_brain, spacing_mm)
+    return PreparedPair(
+        fixed=torch.from_numpy(fixed_image).to(device),
+        moving=torch.from_numpy(moving_image).to(device),
+        mask=torch.from_numpy(grids.to_array(fixed_labels, np.float32)).clamp_(max=1).to(device),
+        fixed_box=fixed_box,
+        moving_box=moving_box,
+        fixed_lungs=fixed_labels,
+        moving_lungs=moving_labels,
+        moving_limits=_limits(moving, moving_labels),
+        has_density=False,
+    )
+
+
+def _brain_on_ground(image: sitk.Image, brain: sitk.Image, spacing_mm: float) -> tuple[Grid, sitk.Image, np.ndarray]:
+    box = grids.isotropic_grid(grids.crop_to_mask(brain, MARGIN_VOXELS * spacing_mm), spacing_mm)
+    labels = grids.resample_mask(brain, box)
+    values = grids.to_array(grids.resample(sitk.Cast(image, sitk.sitkFloat32), box, outside=0.0), np.float32)
+    inside = sitk.GetArrayViewFromImage(labels) != 0
+    low, high = np.percentile(values[inside], (0.1, 99.5))
+    values = np.clip((values - min(low, 0.0)) / max(high - min(low, 0.0), 1e-6), 0.0, 1.3)
+    return box, labels, np.where(inside, values, 0.0).astype(np.float32)
 
 
 def _lungs_on_ground(scan: sitk.Image, lungs: sitk.Image, spacing_mm: float) -> tuple[Grid, sitk.Image, np.ndarray]:

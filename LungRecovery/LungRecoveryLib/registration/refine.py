@@ -68,7 +68,7 @@ def _refine_level(pair, alignment, level, start, progress) -> Velocity:
     initial = rest if start is None else start.moved_to(rest)
     coefficients = initial.coefficients.clone().requires_grad_(True)
     warp_level = _LevelWarp(pair, alignment, level.scale, initial.axes, tuple(fixed.shape))
-    if start is not None and level.scale <= _CHANGE_SCALE:
+    if start is not None and pair.has_density and level.scale <= _CHANGE_SCALE:
         mask = mask * _trust(pair, alignment, start, level.scale, tuple(fixed.shape))
     similarity = losses.Lncc(fixed, mask)
     optimizer = Adam([coefficients], level.rate)

@@ -1,0 +1,112 @@
+"""A scan as rigid registration sees it: values between 0 and 1 on cubic voxels, as a pyramid, with what was imaged."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from scipy import ndimage
+
+from .. import grids
+from ..grids import Grid
+from .measure import reaches_border
+from .prepare import pool
+
+# Levels are blurred by this many of their voxels, so that linear interpolation does not see noise as structure.
+_BLUR = 0.7
+# The values of interest, as percentiles: metal and gas do not take all the bins.
+_PERCENTILES = (1.0, 99.0)
+# Points lie in the organ and this far around it, since an organ is known by its edges.
+_MARGIN_MM = 6.0
+_BLOCK = 3
+
+
+@dataclass(eq=False)
+class RigidScan:
+    """`image` (z, y, x) float32 in 0 to 1 and `imaged` (z, y, x) 0/1 (not padding) on `grid`; `region` (z, y, x) bool:
+    the organ with its surroundings, or the body."""
+
+    image: torch.Tensor
+    imaged: torch.Tensor
+    region: np.ndarray
+    grid: Grid
+    _levels: dict = field(default_factory=dict, init=False, repr=False)
+
+    def level(self, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The image and what of it was imaged, (z, y, x), averaged over blocks of `scale`^3 voxels and blurred."""
+        if scale not in self._levels:
+            imaged = (pool(self.imaged, scale) > 0.99).float()
+            blurred = ndimage.gaussian_filter(pool(self.image, scale).numpy(), _BLUR, mode="nearest", truncate=3.0)
+            self._levels[scale] = torch.from_numpy(blurred), imaged
+        return self._levels[scale]
+
+    def to_index(self, scale: int) -> np.ndarray:
+        """The 4x4 matrix from LPS points to voxel indices x, y, z of a level."""
+        back = np.linalg.inv(self.grid.index_to_point)
+        matrix = np.eye(4)
+        matrix[:3, :3] = back / scale
+        matrix[:3, 3] = (-back @ np.array(self.grid.origin) - (scale - 1) / 2) / scale
+        return matrix
+
+    def centre(self) -> np.ndarray:
+        """The middle of the region, LPS mm (3,)."""
+        return self.grid.points(np.argwhere(self.region)[:, ::-1].mean(0)[None])[0]
+
+    def points(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` points (n, 3) LPS mm scattered over the region, anywhere within its voxels."""
+        voxels = np.argwhere(self.region)[:, ::-1]
+        chosen = voxels[rng.integers(len(voxels), size=count)]
+        return self.grid.points(chosen + rng.uniform(-0.5, 0.5, chosen.shape))
+
+
+def rigid_scan(scan: sitk.Image, organ: sitk.Image | None, spacing_mm: float) -> RigidScan:
+    """Prepare a scan of any intensities; `organ` is a mask (non-zero) on any grid, without one the body counts."""
+    grid = grids.isotropic_grid(grids.grid_of(scan), spacing_mm)
+    lowest = float(sitk.GetArrayViewFromImage(scan).min())
+    values = grids.to_array(grids.resample(sitk.Cast(scan, sitk.sitkFloat32), grid, outside=lowest))
+    # Nearest voxels: padding keeps its very value.
+    padding = grids.to_array(grids.resample(scan, grid, interpolation="nearest", outside=lowest)) <= lowest
+    imaged = _imaged(padding)
+    if organ is None:
+        region = values > _background(values[imaged])
+        region = ndimage.binary_opening(region, iterations=2) & imaged
+    else:
+        region = grids.to_array(grids.resample_mask(organ, grid)) != 0
+    region = _grown(region, _MARGIN_MM / spacing_mm) & imaged
+    # Edges lie where they are only if neither side is cut off: the surroundings count, too.
+    low, high = np.percentile(values[region] if region.any() else values, _PERCENTILES)
+    image = np.clip((values - low) / max(high - low, 1e-6), 0.0, 1.0)
+    return RigidScan(
+        torch.from_numpy(image.astype(np.float32)), torch.from_numpy(imaged.astype(np.float32)), region, grid
+    )
+
+
+def _background(values: np.ndarray) -> float:
+    """The value that parts the body from what surrounds it."""
+    from skimage.filters import threshold_otsu
+
+    return float(threshold_otsu(values[:: max(1, values.size // 200_000)]))
+
+
+def _grown(region: np.ndarray, voxels: float) -> np.ndarray:
+    """A region and all within so many voxels of it."""
+    if not region.any():
+        return region
+    box = tuple(
+        slice(max(s.start - int(voxels) - 2, 0), s.stop + int(voxels) + 2)
+        for s in ndimage.find_objects(region.astype(np.uint8))[0]
+    )
+    grown = region.copy()
+    grown[box] = ndimage.distance_transform_edt(~region[box]) <= voxels
+    return grown
+
+
+def _imaged(padding: np.ndarray) -> np.ndarray:
+    """What is no padding; padding is solid and hangs together with the border, as far as blocks of voxels show."""
+    short = [(0, -n % _BLOCK) for n in padding.shape]
+    blocks = np.pad(padding, short, mode="edge")
+    z, y, x = (n // _BLOCK for n in blocks.shape)
+    outside = reaches_border(blocks.reshape(z, _BLOCK, y, _BLOCK, x, _BLOCK).all(axis=(1, 3, 5)))
+    for axis in range(3):
+        outside = outside.repeat(_BLOCK, axis)
+    return ~outside[tuple(slice(n) for n in padding.shape)]
