@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0+cpu
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
-SYSTEM_PACKAGES := python3 python3-venv python3-pip libgl1 libegl1 libgl1-mesa-dri libxkbcommon0 libdbus-1-3 libfontconfig1 chromium
+SYSTEM_PACKAGES := python3 python3-venv python3-pip libgl1 libegl1 libgl1-mesa-dri libxkbcommon0 libdbus-1-3 libfontconfig1 chromium dicom3tools orthanc
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test slow lint benchmark install system-packages clean
@@ -38,7 +38,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints.txt "$(TORCH)" 2>/dev/null || \
 	  $(PIP) --constraint constraints.txt --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH)"
-	$(PIP) --constraint constraints.txt --editable ".[cli,train,viewer,test]"
+	$(PIP) --constraint constraints.txt --editable ".[cli,dicom,cohort,train,viewer,test]"
 	@touch $@
 
 system-packages:  ## what apt has to install

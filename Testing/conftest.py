@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import os
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,6 +118,31 @@ def write_dicom_series(
 def write_series():
     """The function that writes a CT series as DICOM files, see `write_dicom_series`."""
     return write_dicom_series
+
+
+@pytest.fixture(scope="session")
+def required_program():
+    """The function that finds a program of a Debian package; a test that lacks one is skipped, or fails."""
+
+    def find(name: str, package: str) -> str:
+        found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+        if found is None:
+            skip_or_fail(f"{name} is not installed: apt-get install {package}")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def dicom_errors(required_program):
+    """The function that says what dciodvfy (dicom3tools) finds wrong in a DICOM file; without it tests are skipped."""
+    program = required_program("dciodvfy", "dicom3tools")
+
+    def errors(file: Path) -> list[str]:
+        done = subprocess.run([program, "-new", str(file)], capture_output=True, encoding="utf-8", errors="replace")
+        return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+
+    return errors
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from LungRecoveryLib.job import Job, job_from
 from LungRecoveryLib.progress import Progress, no_progress
 from LungRecoveryLib.recovery import quality, score
 from LungRecoveryLib.registration.measure import folding_percent, leave_out_padding
-from LungRecoveryLib.results import StudyResult, TimePointResult
+from LungRecoveryLib.results import DICOM, StudyResult, TimePointResult
 from LungRecoveryLib.study import BaselineOnGrid, StudyWork
 from LungRecoveryLib.timepoints import Visit, about
 
@@ -122,7 +122,13 @@ def correct(correction: Correction, progress: Progress = no_progress) -> StudyRe
     earlier = results.read_study(correction.study)
     _check(correction, earlier)
     with atomic_directory(correction.output, inputs=[correction.study]) as folder:
-        shutil.copytree(correction.study, folder, dirs_exist_ok=True)
+        # The DICOM objects tell of what was measured before, so they stay behind.
+        shutil.copytree(
+            correction.study,
+            folder,
+            dirs_exist_ok=True,
+            ignore=lambda at, _: {DICOM} if Path(at) == correction.study else (),
+        )
         return _Corrected(folder, earlier, correction, progress).run()
 
 

@@ -48,7 +48,7 @@ class Series:
 
     @property
     def description(self) -> str:
-        return self.first.text("series_description")
+        return self.first.text_without_identifiers("series_description")
 
     @property
     def key(self) -> str:
@@ -78,7 +78,8 @@ class Series:
 
     def is_named(self, wanted: str) -> bool:
         """Whether a user's words name it: its UID, key, number or description (upper and lower case alike)."""
-        names = (self.first.text("series_uid"), self.key, self.number, self.description)
+        described = (self.description, self.first.text("series_description"))
+        names = (self.first.text("series_uid"), self.key, self.number, *described)
         return wanted.strip().lower() in {n.lower() for n in names if n}
 
 

@@ -25,7 +25,9 @@ _TAGS = {
     "acquisition_date_time": "0008|002a",
     "modality": "0008|0060",
     "series_description": "0008|103e",
+    "patient_name": "0010|0010",
     "patient_id": "0010|0020",
+    "birth_date": "0010|0030",
     "contrast_agent": "0018|0010",
     "slice_thickness": "0018|0050",
     "protocol": "0018|1030",
@@ -56,6 +58,13 @@ class Header:
     def text(self, name: str) -> str:
         """A tag as text, empty where it is missing."""
         return self.tags.get(name, "")
+
+    def text_without_identifiers(self, name: str) -> str:
+        """A tag as text, with the patient's names, ID and birth date, as some sites write them there, left out."""
+        names = re.split(r"[\^=\s,]+", self.text("patient_name"))
+        words = (*names, self.text("patient_id"), self.text("birth_date"))
+        found = "|".join(re.escape(word) for word in words if len(word) > 2)
+        return re.sub(rf"(?<!\w)({found})(?!\w)", "...", self.text(name), flags=re.I) if found else self.text(name)
 
     def numbers(self, name: str, count: int) -> tuple[float, ...] | None:
         """The `count` numbers of a tag, or None where it does not hold them."""

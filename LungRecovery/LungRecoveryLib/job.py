@@ -55,6 +55,8 @@ class Job(PairOptions):
     timepoints: tuple[TimePoint, ...]
     output: Path
     overwrite: bool = False
+    dicom: bool = False
+    keep_identifiers: bool = False
     bands: tuple[Band, ...] = DEFAULT_BANDS
     quality_thresholds: quality.Thresholds = field(default_factory=quality.Thresholds)
     score_thresholds: score.Thresholds = field(default_factory=score.Thresholds)
@@ -118,6 +120,8 @@ def job_from(content: Mapping[str, Any], name: str = "the job") -> Job:
     job = Job(**given, **content)
     _check_labels(job.timepoints)
     _check_days(job.timepoints)
+    if job.keep_identifiers and not job.dicom:
+        raise BadInput("identifiers are kept in DICOM objects only: ask for --dicom as well, or leave them out")
     return job
 
 
@@ -142,7 +146,7 @@ def to_json(job: Job) -> dict[str, Any]:
 def settings_of(job: Job) -> dict[str, Any]:
     """The settings that `study.json` records: what changes the numbers, and nothing that names a file."""
     content = to_json(job)
-    left_out = ("schema", "timepoints", "output", "overwrite", "allow_different_patients")
+    left_out = ("schema", "timepoints", "output", "overwrite", "allow_different_patients", "dicom", "keep_identifiers")
     return {key: value for key, value in content.items() if key not in left_out}
 
 

@@ -33,6 +33,7 @@ REGIONS_FILE = "regions.csv"
 TRAJECTORY_FILE = "trajectory.csv"
 REPORT_HTML = "report.html"
 REPORT_PDF = "report.pdf"
+DICOM = "dicom"
 FIGURES = "figures"
 BASELINE = "baseline"
 
@@ -56,7 +57,7 @@ ABSENT = {
 }
 
 # Folder names that are taken, or that Windows refuses whatever their case.
-_RESERVED = {BASELINE, FIGURES, "patient", "con", "prn", "aux", "nul"} | {
+_RESERVED = {BASELINE, FIGURES, DICOM, "patient", "con", "prn", "aux", "nul"} | {
     f"{port}{n}" for port in ("com", "lpt") for n in range(10)
 }
 

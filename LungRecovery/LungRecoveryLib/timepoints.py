@@ -38,6 +38,7 @@ class Visit:
     lungs_source: str = "segmented"
     landmarks: evaluate.LandmarkPairs | None = None
     warnings: list[str] = field(default_factory=list)
+    path: Path | None = None
 
 
 def read_visits(job: Job, progress: Progress = no_progress) -> tuple[list[Visit], list[str]]:
@@ -59,7 +60,7 @@ def read_visits(job: Job, progress: Progress = no_progress) -> tuple[list[Visit]
     for timepoint, index in zip(timepoints, order, strict=True):
         folder = folder_name(timepoint.label, [visit.folder for visit in visits]) if visits else BASELINE
         scan = scans[index]
-        visit = Visit(timepoint.label, folder, timepoint.days, scan)
+        visit = Visit(timepoint.label, folder, timepoint.days, scan, path=timepoint.path)
         visit.warnings = [_without_names(w.removeprefix(f"{scan.name}: "), names) for w in scan.warnings]
         if timepoint.lungs is not None:
             mask = images.read_mask(timepoint.lungs, scan.image)

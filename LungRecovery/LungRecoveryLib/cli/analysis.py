@@ -68,6 +68,10 @@ def analyze(
     allow_different_patients: Annotated[
         bool, typer.Option("--allow-different-patients", help="Accept scans whose patient IDs differ.")
     ] = False,
+    dicom: Annotated[bool, typer.Option("--dicom", help="Write the results as DICOM objects too, for a PACS.")] = False,
+    keep_identifiers: Annotated[
+        bool, typer.Option("--keep-identifiers", help="Keep the patient's name, ID and dates in the DICOM objects.")
+    ] = False,
     overwrite: Overwrite = False,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**32 - 1, help="The same seed and inputs give the same numbers.")
@@ -79,7 +83,7 @@ def analyze(
     """Analyse a baseline CT and its follow-ups.
 
     Leaves transforms, maps, recovery scores and a report. The first scan is the baseline; dates come from DICOM or from
-    --days. Names of patients are never written.
+    --days. Names of patients are never written, unless --keep-identifiers asks for them in DICOM objects.
     """
     from LungRecoveryLib import study
     from LungRecoveryLib.job import job_from, read_job_file
@@ -96,6 +100,8 @@ def analyze(
         "native_maps": native_maps or None,
         "allow_different_patients": allow_different_patients or None,
         "overwrite": overwrite or None,
+        "dicom": dicom or None,
+        "keep_identifiers": keep_identifiers or None,
         "bands": _bands(bands) if bands else None,
         "quality_thresholds": options_table(quality, "--quality") if quality else None,
         "score_thresholds": options_table(score, "--score") if score else None,
