@@ -22,7 +22,7 @@ from .weights import Weights, load_weights
 
 _COARSE = (Level(4, 4, 40, 0.3, 1.0), Level(4, 2, 40, 0.2, 1.0))
 # What a network leaves of a very deep breath is still many voxels at half resolution.
-_COARSE_AGAIN = Level(4, 2, 25, 0.2, 1.0)
+_COARSE_AGAIN = Level(4, 4, 30, 0.4, 0.3)
 # Levels of refinement from rest, and from a network's start. The preview is the network alone.
 FROM_REST: dict[str, tuple[Level, ...]] = {
     "fast": (*_COARSE, Level(2, 4, 40, 0.15, 0.5)),
