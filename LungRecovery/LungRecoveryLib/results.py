@@ -19,7 +19,6 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 
 from LungRecoveryLib import RESEARCH_USE_ONLY, __version__
@@ -174,6 +173,23 @@ def study_schema() -> dict[str, Any]:
     return json.loads(package_files("LungRecoveryLib").joinpath("study.schema.json").read_text("utf-8"))
 
 
+def _check(content: dict[str, Any]) -> None:
+    """Raise jsonschema.ValidationError, the one that tells most, where content does not fit the schema."""
+    from jsonschema.exceptions import best_match
+
+    error = best_match(_validator().iter_errors(content))
+    if error is not None:
+        raise error
+
+
+@cache
+def _validator() -> Any:
+    """The schema made ready once; its package is not needed to show a study that is in a scene already."""
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(study_schema())
+
+
 def to_json(result: StudyResult) -> dict[str, Any]:
     """The content of `study.json`, checked against its schema; jsonschema.ValidationError where it does not fit."""
     content = plain(asdict(result))
@@ -183,7 +199,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
         for key in ("jacobian", "change", "quality", "registration"):
             if timepoint[key] is None:  # the baseline is not registered
                 del timepoint[key]
-    jsonschema.validate(content, study_schema())
+    _check(content)
     return content
 
 
@@ -205,6 +221,8 @@ def read_study(folder: Path) -> StudyResult:
 
     Raises BadInput where there is no `study.json` or it does not fit this version's schema.
     """
+    from jsonschema import ValidationError
+
     path = Path(folder) / STUDY_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -213,8 +231,8 @@ def read_study(folder: Path) -> StudyResult:
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read ({error}): analyse the scans again") from None
     try:
-        jsonschema.validate(content, study_schema())
-    except jsonschema.ValidationError as error:
+        _check(content)
+    except ValidationError as error:
         raise BadInput(
             f"{path} is not a study of this version ({error.json_path}: {error.message[:120]}): analyse the scans again"
         ) from None

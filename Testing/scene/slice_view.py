@@ -17,18 +17,20 @@ WIDTH, HEIGHT = 500, 420
 
 
 class SliceView:
-    """An axial slice view as Slicer builds it: the blended slices behind, legends and segmentations over them."""
+    """A slice view as Slicer builds it: the blended slices behind, legends and segmentations over them."""
 
-    def __init__(self, application):
+    def __init__(self, application, name: str = "Red", orientation: str = "Axial", size=(WIDTH, HEIGHT)):
         import slicer
 
-        self.logic = application.slice_logic("Red")
+        self.width, self.height = size
+        self.logic = application.slice_logic(name, orientation)
         self.logics = vtk.vtkCollection()
-        self.logics.AddItem(self.logic)
+        for logic in application.slices.values():
+            self.logics.AddItem(logic)
         application.logic.SetSliceLogics(self.logics)
         self.renderer, self.window = vtk.vtkRenderer(), vtk.vtkRenderWindow()
         self.window.SetOffScreenRendering(True)
-        self.window.SetSize(WIDTH, HEIGHT)
+        self.window.SetSize(self.width, self.height)
         self.window.SetNumberOfLayers(3)
         self.window.AddRenderer(self.renderer)
         self.interactor = vtk.vtkGenericRenderWindowInteractor()
@@ -51,8 +53,8 @@ class SliceView:
     def show(self, point, millimetres: float = 260.0) -> None:
         """Centre the view at a RAS point."""
         node = self.logic.GetSliceNode()
-        node.SetDimensions(WIDTH, HEIGHT, 1)
-        node.SetFieldOfView(millimetres, millimetres * HEIGHT / WIDTH, 1)
+        node.SetDimensions(self.width, self.height, 1)
+        node.SetFieldOfView(millimetres, millimetres * self.height / self.width, 1)
         node.JumpSliceByCentering(*point)
 
     def picture(self) -> np.ndarray:
@@ -66,7 +68,7 @@ class SliceView:
         reader.ReadFrontBufferOff()
         reader.Update()
         scalars = reader.GetOutput().GetPointData().GetScalars()
-        return numpy_support.vtk_to_numpy(scalars).reshape(HEIGHT, WIDTH, 3)[::-1].copy()
+        return numpy_support.vtk_to_numpy(scalars).reshape(self.height, self.width, 3)[::-1].copy()
 
 
 def _application(folder: Path):

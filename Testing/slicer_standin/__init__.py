@@ -44,6 +44,7 @@ def install() -> Any:
         sys.modules[f"slicer.{name}"] = module
     qt_application = qt.QApplication.instance() or qt.QApplication([])
     qt_application.setStyle("Fusion")
+    slicer.qSlicerScriptedLoadableModuleWidget = scripted.ModuleWidget
     app = application.Application()
     app.qt_application = qt_application
     slicer.app = app

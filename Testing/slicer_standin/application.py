@@ -4,6 +4,7 @@ They do nothing of their own: a dialog is noted in `Application.messages` and an
 is noted, and a file is loaded by the real storage node.
 """
 
+import importlib
 import shutil
 import tempfile
 import types
@@ -75,6 +76,9 @@ class Application:
     def layoutManager(self) -> LayoutManager:
         return LayoutManager(self)
 
+    def moduleManager(self) -> "ModuleManager":
+        return ModuleManager()
+
     def mrmlScene(self) -> Any:
         return slicer.mrmlScene
 
@@ -98,13 +102,27 @@ class Application:
 
 
 class Module:
-    """``slicer.modules.<name>``."""
+    """``slicer.modules.<name>``; a scripted one, which has a path, makes its panel when it is asked for first."""
 
     def __init__(self, path: str = "", logic: Any = None):
-        self.path, self._logic = path, logic
+        self.path, self._logic, self._widget = path, logic, None
 
     def logic(self) -> Any:
         return self._logic
+
+    def widgetRepresentation(self) -> Any:
+        if self._widget is None and self.path:
+            name = Path(self.path).stem
+            panel = getattr(importlib.import_module(name), f"{name}Widget")()
+            self._widget = slicer.qSlicerScriptedLoadableModuleWidget(panel)
+        return self._widget
+
+
+class ModuleManager:
+    """``slicer.app.moduleManager()``."""
+
+    def module(self, name: str) -> Module | None:
+        return getattr(slicer.modules, name.lower(), None)
 
 
 def modules(app: Application) -> types.SimpleNamespace:

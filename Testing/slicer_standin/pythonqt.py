@@ -35,6 +35,8 @@ def qt_module() -> types.ModuleType:
     QtCore.QObject.name = property(lambda self: self.property("objectName"), QtCore.QObject.setObjectName)
     QtCore.QObject.className = lambda self: type(self).__name__
     QtCore.QObject.delete = QtCore.QObject.deleteLater
+    for cls in (QtCore.QEventLoop, QtWidgets.QDialog):
+        cls.exec_ = cls.exec  # so PythonQt calls it, `exec` having been a keyword of Python 2
     return module
 
 

@@ -51,6 +51,16 @@ class ScriptedLoadableModuleWidget:
         pass
 
 
+class ModuleWidget:
+    """``slicer.qSlicerScriptedLoadableModuleWidget``: what Slicer shows of a scripted module's panel."""
+
+    def __init__(self, panel: ScriptedLoadableModuleWidget):
+        self._panel = panel
+
+    def self(self) -> ScriptedLoadableModuleWidget:
+        return self._panel
+
+
 class ScriptedLoadableModuleLogic:
     """What a module computes, and its parameter node."""
 

@@ -21,13 +21,18 @@ _LOOK_SECONDS = 0.5
 
 def main(arguments: list[str]) -> int:
     """Run the job file named first on behalf of the process whose id is named second; returns the exit code."""
+    begin(arguments)
+    from LungRecoveryLib import worker
+
+    return worker.main([arguments[0]])
+
+
+def begin(arguments: list[str]) -> None:
+    """Say which process this is, and let it end with the folder of its job and with the process that started it."""
     job, parent = Path(arguments[0]), int(arguments[1])
     lead_process_group()
     print(json.dumps({"event": "started", "pid": os.getpid()}), flush=True)
     threading.Thread(target=_end_with, args=(job.resolve().parent, parent, _output(job)), daemon=True).start()
-    from LungRecoveryLib import worker
-
-    return worker.main([str(job)])
 
 
 def _output(job: Path) -> Path | None:

@@ -4,19 +4,17 @@ It prints JSON lines as the worker does. The job is {"output", "seed", "spacing_
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
-from LungRecoveryLib.system import lead_process_group
+from LungRecoveryLib.gui.child import begin
 
 _EXTENT_MM = (308.0, 238.0, 322.0)
 
 
 def main(arguments: list[str]) -> int:
     """Make the patient of a job file."""
-    lead_process_group()
-    _say(event="started", pid=os.getpid())
+    begin(arguments)
     try:
         from LungRecoveryLib.phantom import make_patient, write_patient
         from LungRecoveryLib.progress import part

@@ -88,8 +88,15 @@ def _install_torch() -> None:
 
 
 def _install_extension() -> None:
-    model = slicer.app.extensionsManagerModel()
-    if model is None or not model.installExtensionFromServer("PyTorch"):
+    """Install the extension PyTorch without further questions; Slicer loads it when it starts the next time."""
+    model, installed = slicer.app.extensionsManagerModel(), False
+    if model is not None:
+        asks, model.interactive = model.interactive, False  # the user has agreed already
+        try:
+            installed = model.installExtensionFromServer("PyTorch", False)
+        finally:
+            model.interactive = asks
+    if not installed:
         raise MissingDependency(
             _("Slicer's extension PyTorch is needed and could not be installed: install it in the Extensions Manager.")
         )
@@ -98,13 +105,15 @@ def _install_extension() -> None:
 def _install(packages: list[str]) -> None:
     """Install packages, keeping what Slicer itself brings at its version."""
     with tempfile.TemporaryDirectory() as folder:
-        constraints = Path(folder) / "constraints.txt"
+        constraints, wanted = Path(folder) / "constraints.txt", Path(folder) / "requirements.txt"
         constraints.write_text("".join(f"{name}=={found}\n" for name, found in _kept_versions()), encoding="utf-8")
+        wanted.write_text("".join(f"{package}\n" for package in packages), encoding="utf-8")
         try:
-            packaging = getattr(slicer, "packaging", None) or _slicer_packaging()
-            if packaging is not None:
-                packaging.pip_ensure(
-                    packages, constraints=str(constraints), prompt_install=False, requester="LungRecovery"
+            installer = _installer()
+            if installer is not None:
+                listed = installer.load_requirements(str(wanted))
+                installer.pip_ensure(
+                    listed, constraints=str(constraints), prompt_install=False, requester="LungRecovery"
                 )
             else:
                 slicer.util.pip_install(["--constraint", str(constraints), *packages])
@@ -116,12 +125,17 @@ def _install(packages: list[str]) -> None:
             ) from error
 
 
-def _slicer_packaging() -> Any:
-    """The module slicer.packaging of Slicer 5.12 and later; None before."""
-    if importlib.util.find_spec("slicer.packaging") is None:
-        return None
-    found = importlib.import_module("slicer.packaging")
-    return found if hasattr(found, "pip_ensure") else None
+def _installer() -> Any:
+    """Slicer's module that installs packages with progress and log, 5.12 and later under one of two names; else None.
+
+    `slicer.util.pip_install`, which every Slicer has, installs in silence.
+    """
+    for name in ("slicer.pydeps", "slicer.packaging"):
+        if importlib.util.find_spec(name) is not None:
+            found = importlib.import_module(name)
+            if hasattr(found, "pip_ensure"):
+                return found
+    return None
 
 
 def _kept_versions() -> list[tuple[str, str]]:

@@ -1,8 +1,10 @@
 """The synthetic patient in Slicer's module Sample Data, made on this computer: nothing is downloaded."""
 
+import datetime
 import json
 import shutil
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,12 @@ import slicer
 from slicer.i18n import tr as _
 
 from LungRecoveryLib.errors import LungRecoveryError
-from LungRecoveryLib.gui import requirements
+from LungRecoveryLib.gui import messages, requirements
 from LungRecoveryLib.gui.loading import item_of
 
 CATEGORY = "Lung Recovery"
 SAMPLE = "LungRecoveryPatient"
-"""The name by which `SampleData.downloadSample` knows the patient: a baseline CT and three follow-ups."""
+"""The patient's name in the module Sample Data: a baseline CT and three follow-ups."""
 SPACING_MM, SEED, DAYS = 2.0, 0, (0, 30, 90, 180)
 _FIRST_DATE = "2021-01-08"
 _LOOK_MS = 100
@@ -33,8 +35,17 @@ def register(icons: Path, requirements_path: Path) -> None:
         uris=[],
         fileNames=[],
         nodeNames=[],
-        customDownloader=lambda _source: make_patient(requirements_path),
+        customDownloader=lambda _source: offer(requirements_path),
     )
+
+
+def offer(requirements_path: Path) -> list[Any]:
+    """Make the patient at the press of Sample Data's button; what goes wrong is told in a dialog."""
+    try:
+        return make_patient(requirements_path)
+    except Exception as error:
+        messages.show(messages.of_error(error, traceback.format_exc()))
+        return []
 
 
 def make_patient(
@@ -42,7 +53,7 @@ def make_patient(
 ) -> list[Any]:
     """Make the patient's scans in a process of its own and load them, dated; none where the user cancels.
 
-    Raises LungRecoveryError where the process fails.
+    Raises LungRecoveryError where the process fails. What is left then, or of a cancelled one, is nothing.
     """
     if requirements_path is not None and not requirements.ensure(requirements_path):
         return []
@@ -89,31 +100,42 @@ def _make_files(folder: Path, spacing_mm: float, days: tuple[int, ...]) -> bool:
 
     watch.connect("timeout()", look)
     watch.start()
-    loop.exec_()
-    watch.stop()
-    cancelled = bool(dialog.wasCanceled)
-    dialog.close()
+    try:
+        loop.exec_()
+    finally:
+        watch.stop()
+        process.abort()  # where Slicer itself ends the loop
+        cancelled = bool(dialog.wasCanceled)
+        dialog.close()
     if codes != [0] and not cancelled:
         reason = errors[-1] if errors else ""
         raise LungRecoveryError(_("The synthetic patient could not be made. {reason}").format(reason=reason))
-    return codes == [0]
+    return not cancelled
 
 
 def _load(folder: Path) -> list[Any]:
-    import datetime
-
+    """The scans of a patient's folder under a patient of the subject hierarchy, all or none."""
     about = json.loads((folder / "phantom.json").read_text(encoding="utf-8"))
-    first = datetime.date.fromisoformat(_FIRST_DATE)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), _("Synthetic patient"))
-    constants = slicer.vtkMRMLSubjectHierarchyConstants
-    nodes = []
-    for scan in about["scans"]:
-        node = slicer.util.loadVolume(str(folder / scan["path"]))
-        node.SetName(_("Synthetic {label}").format(label=scan["label"]))
-        date = (first + datetime.timedelta(days=scan["days"])).isoformat()
-        study = hierarchy.CreateStudyItem(patient, scan["label"])
-        hierarchy.SetItemAttribute(study, constants.GetDICOMStudyDateAttributeName(), date)
-        hierarchy.SetItemParent(item_of(node)[1], study)
-        nodes.append(node)
+    nodes: list[Any] = []
+    try:
+        for scan in about["scans"]:
+            nodes.append(slicer.util.loadVolume(str(folder / scan["path"])))
+            _place(nodes[-1], scan, hierarchy, patient)
+    except Exception:
+        for node in nodes:
+            slicer.mrmlScene.RemoveNode(node)
+        hierarchy.RemoveItem(patient)
+        raise
     return nodes
+
+
+def _place(node: Any, scan: dict[str, Any], hierarchy: Any, patient: int) -> None:
+    """Name a scan and put it under its dated study."""
+    node.SetName(_("Synthetic {label}").format(label=scan["label"]))
+    date = datetime.date.fromisoformat(_FIRST_DATE) + datetime.timedelta(days=scan["days"])
+    study = hierarchy.CreateStudyItem(patient, scan["label"])
+    name = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMStudyDateAttributeName()
+    hierarchy.SetItemAttribute(study, name, date.isoformat())
+    hierarchy.SetItemParent(item_of(node)[1], study)

@@ -5,11 +5,14 @@ They use a small synthetic patient, made by the process that makes the one of Sa
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import qt
 import slicer
+
+from LungRecoveryLib.gui.study_run import PREPARED
 
 TESTS = ("test_panel", "test_bad_input", "test_analysis")
 _SPACING_MM, _DAYS = 4.0, (0, 60)
@@ -46,10 +49,11 @@ def test_analysis(case: Any) -> None:
     widget = _widget()
     widget.panel.time_points.add(volumes)
     assert widget.ui.timePointTable.item(1, 1).text() == "day 60"
-    widget.panel.parameters.preset = "fast"
+    widget.panel.parameters.preset = "preview"
     widget.panel.parameters.device = "cpu"
     widget.panel.parameters.spacingMm = _SPACING_MM
-    case.delayDisplay("It is analysed")
+    _cancel(case, widget)
+    case.delayDisplay("The patient is analysed")
     widget.ui.applyButton.click()
     _wait(lambda: not widget.panel.run.running)
     assert widget.panel.shown is not None, widget.ui.logEdit.toPlainText()
@@ -57,25 +61,33 @@ def test_analysis(case: Any) -> None:
     assert nodes.labels == ["baseline", "day 60"]
     assert nodes.timepoints["day 60"].volume.GetParentTransformNode() is nodes.timepoints["day 60"].transform
     assert volumes[1].GetParentTransformNode() is None
-    widget.ui.exportFolderEdit.currentPath = tempfile.mkdtemp(dir=slicer.app.temporaryPath)
-    widget.ui.exportButton.click()
-    assert (Path(widget.ui.exportFolderEdit.currentPath) / "report.html").is_file()
+    with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath or None) as folder:
+        widget.ui.exportFolderEdit.currentPath = folder
+        widget.ui.exportButton.click()
+        assert (Path(folder) / "report.html").is_file()
     case.delayDisplay("The results are shown and exported")
 
 
+def _cancel(case: Any, widget: Any) -> None:
+    """Press Apply, and Cancel when the worker is at work: no node is left."""
+    case.delayDisplay("An analysis is cancelled")
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    widget.ui.applyButton.click()
+    _wait(lambda: widget.ui.progressBar.value > widget.ui.progressBar.maximum * PREPARED)
+    widget.ui.applyButton.click()
+    _wait(lambda: not widget.panel.run.running)
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+    assert widget.panel.shown is None
+
+
 def _widget() -> Any:
-    """The module's panel: the one that Slicer shows, or a new one where there is none."""
-    from LungRecovery import LungRecoveryWidget
-
-    module = getattr(slicer.modules, "lungrecovery", None)
-    shown = module.widgetRepresentation() if hasattr(module, "widgetRepresentation") else None
-    if shown is not None:
-        return shown.self()
-    return LungRecoveryWidget()
+    """The module's panel, as Slicer shows it."""
+    return slicer.util.getModuleWidget("LungRecovery")
 
 
-def _wait(condition: Any) -> None:
+def _wait(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + _LONGEST_SECONDS
-    while not condition() and time.monotonic() < end:
+    while not condition():
+        assert time.monotonic() < end, "it takes too long"
         slicer.app.processEvents()
         qt.QThread.msleep(20)

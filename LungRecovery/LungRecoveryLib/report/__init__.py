@@ -4,7 +4,6 @@ import warnings
 from pathlib import Path
 
 from LungRecoveryLib.progress import Progress, no_progress, part
-from LungRecoveryLib.report import html, pdf, pictures, render, style
 from LungRecoveryLib.results import FIGURES, REPORT_HTML, REPORT_PDF, read_study
 
 
@@ -16,6 +15,8 @@ def write_report(folder: Path, progress: Progress = no_progress) -> None:
 
     Raises BadInput where the folder holds no readable study.
     """
+    from LungRecoveryLib.report import html, pdf, pictures, render, style  # who needs its words alone needs no drawing
+
     folder = Path(folder)
     study = read_study(folder)
     with style.drawing(), warnings.catch_warnings():
