@@ -28,7 +28,7 @@ from LungRecoveryLib.progress import Progress, no_progress
 from LungRecoveryLib.recovery import quality, score
 from LungRecoveryLib.registration.measure import folding_percent, leave_out_padding
 from LungRecoveryLib.results import DICOM, StudyResult, TimePointResult
-from LungRecoveryLib.study import BaselineOnGrid, StudyWork
+from LungRecoveryLib.study import BaselineOnGrid, Measured, StudyWork
 from LungRecoveryLib.timepoints import Visit, about
 
 SCHEMA = "lungrecovery-correction-1"
@@ -228,20 +228,20 @@ class _Corrected(StudyWork):
     def run(self) -> StudyResult:
         timepoints = self.earlier.timepoints
         self.seconds = dict(self.earlier.seconds)
-        visits, densities = [], []
+        visits, measured_again = [], []
         for index, timepoint in enumerate(timepoints):
             self.progress(f"{timepoint.label}: density", 0.5 * index / len(timepoints))
             visit = self._visit(timepoint)
             changed = timepoint.label in self.corrected
-            densities.append(self._density([visit], 0) if changed else timepoint.density)
+            measured_again.append(self._measure([visit], 0) if changed else self._stored(timepoint))
             visits.append(visit)
-        baseline = self._baseline(visits[0], timepoints[0])
-        measured = [self._baseline_result(visits[0], densities[0])]
+        baseline = self._baseline(visits[0], timepoints[0], measured_again[0])
+        measured = [self._baseline_result(visits[0], measured_again[0])]
         measured[0].files = baseline.files
         for index, timepoint in enumerate(timepoints[1:], start=1):
             self.progress(f"{timepoint.label}: maps", 0.5 + 0.3 * index / len(timepoints))
             stored = StoredRegistration(self.folder, timepoint, baseline.lungs, visits[index].lungs)
-            measured.append(self._followup_result(visits[index], index, densities, stored, baseline))
+            measured.append(self._followup_result(visits[index], index, measured_again, stored, baseline))
         warnings = [w for w in self.earlier.warnings if not _of_a_timepoint(w, timepoints)]
         return self._report(self._result(measured, baseline, warnings))
 
@@ -263,16 +263,24 @@ class _Corrected(StudyWork):
         visit.lungs_source = "corrected"
         return visit
 
-    def _baseline(self, visit: Visit, timepoint: TimePointResult) -> BaselineOnGrid:
+    def _stored(self, timepoint: TimePointResult) -> Measured:
+        """What the study measured in a scan."""
+        lesion_map = images.read_image(timepoint.layer(self.folder, "lesions"))
+        return Measured(timepoint.density, timepoint.lesions, lesion_map)
+
+    def _baseline(self, visit: Visit, timepoint: TimePointResult, measured: Measured) -> BaselineOnGrid:
         """The baseline on the grid of the maps, its lungs and regions replaced where they were corrected."""
         ct = images.read_image(timepoint.layer(self.folder, "ct"))
         lungs, files = images.read_image(timepoint.layer(self.folder, "lungs")), timepoint.files
         if timepoint.label in self.corrected:
             lungs = sitk.Cast(grids.resample_mask(visit.lungs, grids.grid_of(ct)), lungs.GetPixelID())
             atoms = regions.lung_atoms(lungs)
-            files = self._write(results.BASELINE, results.BASELINE_LAYERS, ct=ct, lungs=lungs, regions=atoms)
-        atoms = images.read_image(timepoint.layer(self.folder, "regions"))
-        return BaselineOnGrid(ct, lungs, regions.region_masks(atoms), files)
+            sick = grids.resample_mask(measured.lesion_map, ct)
+            files = self._write(
+                results.BASELINE, results.BASELINE_LAYERS, ct=ct, lungs=lungs, regions=atoms, lesions=sick
+            )
+        atoms, sick = (images.read_image(timepoint.layer(self.folder, layer)) for layer in ("regions", "lesions"))
+        return BaselineOnGrid(ct, lungs, regions.region_masks(atoms), files, sick)
 
     def _quality(self, visit: Visit, registration: StoredRegistration) -> dict[str, Any]:
         before = next(t for t in self.earlier.timepoints if t.label == visit.label).quality

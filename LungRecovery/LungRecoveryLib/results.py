@@ -36,7 +36,12 @@ DICOM = "dicom"
 FIGURES = "figures"
 BASELINE = "baseline"
 
-BASELINE_LAYERS = {"ct": "ct.nii.gz", "lungs": "lungs.nii.gz", "regions": "regions.nii.gz"}
+BASELINE_LAYERS = {
+    "ct": "ct.nii.gz",
+    "lungs": "lungs.nii.gz",
+    "regions": "regions.nii.gz",
+    "lesions": "lesions.nii.gz",
+}
 FOLLOWUP_LAYERS = {
     "transform": "transform.h5",
     "inverse_transform": "inverse_transform.h5",
@@ -47,13 +52,18 @@ FOLLOWUP_LAYERS = {
     "hu_change": "hu_change.nii.gz",
     "similarity": "similarity.nii.gz",
     "lungs": "lungs.nii.gz",
+    "lesions": "lesions.nii.gz",
 }
 # Made where registration started from a probabilistic network.
 UNCERTAINTY_LAYER = {"uncertainty": "uncertainty.nii.gz"}
 ABSENT = {
-    "lesions": "this version does not segment lesions; abnormal lung is measured by density bands instead",
+    "lobes": "this version does not segment lobes; the lungs are divided into thirds of their height instead",
+    "severity": "the CT severity score (0 to 25) is a sum over five lobes, which are not segmented",
     "enhanced": "this version does not make the parenchyma-enhanced image",
 }
+
+# What not every time point has: the baseline is not registered, and a study of another program may hold no lesions.
+_OPTIONAL = ("jacobian", "change", "quality", "registration", "lesions", "lesion_fates", "lesion_classes")
 
 # Folder names that are taken, or that Windows refuses whatever their case.
 _RESERVED = {BASELINE, FIGURES, DICOM, "patient", "con", "prn", "aux", "nul"} | {
@@ -67,8 +77,9 @@ RegionTable = dict[str, dict[str, Any]]
 class TimePointResult:
     """One scan of the study: what was measured in it and, for a follow-up, how it compares with the baseline.
 
-    The tables map a region's id to measures: `density` from the scan's own voxels; `jacobian` and `change` over the
-    baseline's lung on the baseline's grid (follow-ups only); `scores` for both. `files` maps a layer to its path
+    The tables map a region's id to measures: `density` from the scan's own voxels, like `lesions`; `jacobian`, `change`
+    and `lesion_classes` over the baseline's lung on the baseline's grid (follow-ups only); `scores` for both.
+    `lesion_fates` lists what became of each lesion since the baseline. `files` maps a layer to its path
     relative to the study's folder. `reliable` is False where the registration failed its quality gate.
     """
 
@@ -86,6 +97,9 @@ class TimePointResult:
     reliable: bool = True
     jacobian: RegionTable | None = None
     change: RegionTable | None = None
+    lesions: RegionTable | None = None
+    lesion_fates: list[dict[str, Any]] | None = None
+    lesion_classes: RegionTable | None = None
     quality: dict[str, Any] | None = None
     registration: dict[str, Any] | None = None
 
@@ -196,8 +210,8 @@ def to_json(result: StudyResult) -> dict[str, Any]:
     order = ("schema", "notice", "versions", "settings", "grid", "regions", "region_codes", "timepoints")
     content = {key: content[key] for key in order} | content
     for timepoint in content["timepoints"]:
-        for key in ("jacobian", "change", "quality", "registration"):
-            if timepoint[key] is None:  # the baseline is not registered
+        for key in _OPTIONAL:
+            if timepoint[key] is None:
                 del timepoint[key]
     _check(content)
     return content
@@ -258,14 +272,14 @@ def score_rows(result: StudyResult) -> Iterator[dict[str, Any]]:
 def region_rows(result: StudyResult) -> Iterator[dict[str, Any]]:
     """The rows of regions.csv: one for each time point, region and measure."""
     for timepoint in result.timepoints:
-        for group in ("density", "jacobian", "change"):
+        for group in ("density", "lesions", "jacobian", "change", "lesion_classes"):
             for region, measures in (getattr(timepoint, group) or {}).items():
                 for measure, value in _flat(measures):
                     yield _who(timepoint, region, result.regions) | {
                         "group": group,
                         "measure": measure,
                         "value": value,
-                        "reliable": timepoint.reliable or group == "density",
+                        "reliable": timepoint.reliable or group in ("density", "lesions"),
                     }
 
 
@@ -324,12 +338,15 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: _cell(value) for key, value in row.items()})
+        writer.writerow({key: csv_cell(value) for key, value in row.items()})
     return out.getvalue()
 
 
-def _cell(value: Any) -> str:
+def csv_cell(value: Any) -> str:
+    """A value as the text of a table's cell; text that a spreadsheet would take for a formula gets an apostrophe."""
     value = plain(value)
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
     if value is None:
         return ""
     if isinstance(value, bool):

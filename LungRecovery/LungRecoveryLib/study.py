@@ -17,12 +17,12 @@ import SimpleITK as sitk
 
 from LungRecoveryLib import evaluate, grids, images, results
 from LungRecoveryLib.anatomy import lungs as anatomy_lungs
-from LungRecoveryLib.anatomy import regions, vessels
+from LungRecoveryLib.anatomy import regions, structures
 from LungRecoveryLib.files import atomic_directory
 from LungRecoveryLib.job import Job, settings_of
 from LungRecoveryLib.pairs import register_visits
 from LungRecoveryLib.progress import Progress, no_progress, part
-from LungRecoveryLib.recovery import density, jacobian, quality, score, similarity, trajectory
+from LungRecoveryLib.recovery import density, jacobian, lesions, quality, score, similarity, trajectory
 from LungRecoveryLib.registration.register import Registration
 from LungRecoveryLib.results import RegionTable, StudyResult, TimePointResult
 from LungRecoveryLib.system import check_device, limited_threads
@@ -58,6 +58,16 @@ class BaselineOnGrid:
     lungs: sitk.Image
     masks: dict[str, np.ndarray]
     files: dict[str, str]
+    lesions: sitk.Image
+
+
+@dataclass
+class Measured:
+    """What was measured in one scan's own voxels, by region, and its lesions as a label map on the scan's grid."""
+
+    density: RegionTable
+    lesions: RegionTable
+    lesion_map: sitk.Image
 
 
 class StudyWork:
@@ -77,15 +87,15 @@ class StudyWork:
         for visit in visits[1:]:
             check_overlap(visits[0], visit)
         with self._timed("measure"):
-            densities = [self._density(visits, index) for index in range(len(visits))]
-        timepoints = [self._baseline_result(visits[0], densities[0])]
+            measured = [self._measure(visits, index) for index in range(len(visits))]
+        timepoints = [self._baseline_result(visits[0], measured[0])]
         baseline = None
         for index, visit in enumerate(visits[1:], start=1):
             with self._timed("register"):
                 registration = self._register(visits, index)
             with self._timed("measure"):
-                baseline = baseline or self._write_baseline(visits[0], registration)
-                timepoints.append(self._followup_result(visit, index, densities, registration, baseline))
+                baseline = baseline or self._write_baseline(visits[0], measured[0], registration)
+                timepoints.append(self._followup_result(visit, index, measured, registration, baseline))
             visit.scan = visit.lungs = registration = None
         timepoints[0].files = baseline.files
         with self._timed("trajectory"):
@@ -108,15 +118,24 @@ class StudyWork:
                         visit.scan.image, part(self.progress, *share, f"{visit.label}: ")
                     )
 
-    def _density(self, visits: list[Visit], index: int) -> RegionTable:
-        """The density by region from the scan's own voxels, of which only the box around the lungs is looked at."""
+    def _measure(self, visits: list[Visit], index: int) -> Measured:
+        """Density and lesions by region from the scan's own voxels; only the box around the lungs is looked at."""
         visit = visits[index]
-        self.progress(f"{visit.label}: density", _share(index, len(visits), _SEGMENTED, _MEASURED)[0])
+        share = _share(index, len(visits), _SEGMENTED, _MEASURED)
+        found = structures.segment_structures(
+            visit.scan.image, visit.lungs, part(self.progress, *share, f"{visit.label}: ")
+        )
         box = grids.crop_to_mask(visit.lungs, _LUNG_MARGIN_MM)
-        ct, lungs = (_cut(image, box) for image in (visit.scan.image, visit.lungs))
-        tubes = vessels.vessels_with_rim(ct, lungs)
+        ct, lungs, tubes, sick = (
+            _cut(image, box) for image in (visit.scan.image, visit.lungs, found.vessels, found.lesions)
+        )
         masks = regions.region_masks(regions.lung_atoms(lungs))
-        return density.density_by_region(ct, masks, tubes, self.job.bands)
+        abnormal = density.abnormal_mask(ct, lungs, tubes, sick)
+        return Measured(
+            density.density_by_region(ct, masks, tubes, self.job.bands, abnormal),
+            lesions.lesions_by_region(ct, sick, tubes, masks),
+            found.lesions,
+        )
 
     def _register(self, visits: list[Visit], index: int) -> Registration:
         baseline, visit = visits[0], visits[index]
@@ -124,22 +143,23 @@ class StudyWork:
         progress = part(self.progress, *share, f"{visit.label}: ")
         return register_visits(baseline, visit, self.job, progress, uncertainty=True)
 
-    def _write_baseline(self, visit: Visit, registration: Registration) -> BaselineOnGrid:
+    def _write_baseline(self, visit: Visit, measured: Measured, registration: Registration) -> BaselineOnGrid:
         """The baseline on the grid of the maps; it is the same for every follow-up."""
         ct = sitk.Cast(grids.resample(visit.scan.image, registration.grid), sitk.sitkInt16)
         lungs = registration.fixed_lungs
         atoms = regions.lung_atoms(lungs)
-        files = self._write(results.BASELINE, results.BASELINE_LAYERS, ct=ct, lungs=lungs, regions=atoms)
-        return BaselineOnGrid(ct, lungs, regions.region_masks(atoms), files)
+        sick = grids.resample_mask(measured.lesion_map, registration.grid)
+        files = self._write(results.BASELINE, results.BASELINE_LAYERS, ct=ct, lungs=lungs, regions=atoms, lesions=sick)
+        return BaselineOnGrid(ct, lungs, regions.region_masks(atoms), files, sick)
 
-    def _baseline_result(self, visit: Visit, table: RegionTable) -> TimePointResult:
-        return self._timepoint(visit, 0, table, score.baseline_scores(table, self.job.score_thresholds))
+    def _baseline_result(self, visit: Visit, measured: Measured) -> TimePointResult:
+        return self._timepoint(visit, 0, measured, score.baseline_scores(measured.density, self.job.score_thresholds))
 
     def _followup_result(
         self,
         visit: Visit,
         index: int,
-        densities: list[RegionTable],
+        measured: list[Measured],
         registration: Registration,
         baseline: BaselineOnGrid,
     ) -> TimePointResult:
@@ -163,13 +183,14 @@ class StudyWork:
             registration.jacobian,
             normalised,
             baseline.masks,
-            densities[0],
-            densities[index],
+            measured[0].density,
+            measured[index].density,
             inside,
             reliable,
             self.job.score_thresholds,
         )
-        timepoint = self._timepoint(visit, index, densities[index], scores)
+        timepoint = self._timepoint(visit, index, measured[index], scores)
+        self._follow_lesions(timepoint, measured[index], registration, baseline, inside)
         timepoint.warnings += [*warnings, *registration.notes]
         timepoint.reliable, timepoint.quality = reliable, judged
         timepoint.registration = _registration_summary(registration, self.job.preset, mean_j)
@@ -188,9 +209,25 @@ class StudyWork:
             jacobian=registration.jacobian,
             jacobian_normalized=normalised,
             lungs=visit.lungs,
+            lesions=measured[index].lesion_map,
             **maps,
         )
         return timepoint
+
+    def _follow_lesions(
+        self,
+        timepoint: TimePointResult,
+        measured: Measured,
+        registration: Registration,
+        baseline: BaselineOnGrid,
+        inside: np.ndarray,
+    ) -> None:
+        """What became of the baseline's lesions, which the registration lays on each other."""
+        later = lesions.laid_on(measured.lesion_map, baseline.ct, registration.transform)
+        timepoint.lesion_fates = lesions.lesion_fates(
+            baseline.lesions, later, registration.jacobian, baseline.lungs, inside
+        )
+        timepoint.lesion_classes = lesions.change_classes(baseline.lesions, later, baseline.masks, inside)
 
     def _reliable(self, visit: Visit, judged: dict[str, Any]) -> bool:
         """Whether results that rest on a registration may be relied on."""
@@ -205,7 +242,7 @@ class StudyWork:
             )
         return quality.assess(registration, visit.lungs, tre, self.job.quality_thresholds)
 
-    def _timepoint(self, visit: Visit, index: int, table: RegionTable, scores: RegionTable) -> TimePointResult:
+    def _timepoint(self, visit: Visit, index: int, measured: Measured, scores: RegionTable) -> TimePointResult:
         return TimePointResult(
             label=visit.label,
             folder=visit.folder,
@@ -214,7 +251,8 @@ class StudyWork:
             visit=index,
             source=visit.scan.source,
             lungs_source=visit.lungs_source,
-            density=table,
+            density=measured.density,
+            lesions=measured.lesions,
             scores=scores,
             files={},
             warnings=list(visit.warnings),

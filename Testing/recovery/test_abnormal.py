@@ -105,7 +105,7 @@ def test_specks_and_fat_are_not_abnormal_and_consolidation_is():
     lungs[4:-4, 4:-4, 4:-4] = True
     values[20:22, 20:22, 20:22] = -400  # smaller than 0.15 ml
     values[30:40, 30:40, 30:40] = 0
-    values[45:55, 45:55, 45:55] = 180  # calcified
+    values[45:55, 45:55, 45:55] = 250  # calcified
     found = abnormal_mask(to_image(values, grid()), lungs, None)
     assert not found[20:22, 20:22, 20:22].any()
     assert found[32:38, 32:38, 32:38].all()

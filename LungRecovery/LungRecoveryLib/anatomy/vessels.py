@@ -41,18 +41,23 @@ _RIM_HU = 40.0
 _BLOOD_CONTRAST_HU = (150.0, 900.0)  # of a vessel's middle above the parenchyma: the thinnest seen, and whole blood
 _WALL_MM = 1.6  # an airway's wall is no vessel unless it is as bright as one
 _WALL_HU = -150.0
+_DENSE_HU = -300.0
+_THICK_MM = 8.0
+_EDGE_SHARE = 0.45  # of the step from the parenchyma to a vessel's middle; the blur lowers a thin vessel's own middle
+_PLAIN_BLOOD_HU = 40.0
 _SLAB = 32
 
 
 @dataclass(frozen=True)
 class Cores:
-    """Where the vessels run on a working `grid`: their cores (z, y, x) bool, the HU of the parenchyma nearby, and the
-    HU of the scan."""
+    """Where the vessels run on a working `grid`: their cores (z, y, x) bool, the HU of the parenchyma nearby, the
+    HU of the scan, and the HU of the lesion around, where there is one (NaN elsewhere)."""
 
     grid: Grid
     core: np.ndarray
     base: np.ndarray
     hu: np.ndarray
+    lesion: np.ndarray
 
 
 def segment_vessels(ct: sitk.Image, lungs: sitk.Image, airways: sitk.Image | None = None) -> sitk.Image:
@@ -61,7 +66,7 @@ def segment_vessels(ct: sitk.Image, lungs: sitk.Image, airways: sitk.Image | Non
     `ct` is in HU, `lungs` a label map of the lungs (non-zero inside) on the same grid, `airways` the lumen of the
     airways as :func:`.airways.segment_airways` finds it, whose walls are then left out. Lesions that are not tubular
     (ground glass, consolidation, nodules) stay out, vessels that run through them are taken. A vessel ends where the
-    CT crosses half the step from the parenchyma to the vessel's own middle.
+    CT crosses about half the step from the parenchyma to the vessel's own middle.
     """
     cores = find_cores(ct, lungs)
     if cores is None:
@@ -95,7 +100,8 @@ def find_cores(ct: sitk.Image, lungs: sitk.Image) -> Cores | None:
     labels = to_array(resample_mask(lungs, work))
     hu = to_array(resample(ct, work), np.float32)
     base = parenchyma(hu, labels > 0, spacing)
-    return Cores(work, _tubes(hu, base, labels, spacing), base, hu)
+    core, lesion = _tubes(hu, base, labels, spacing)
+    return Cores(work, core, base, hu, lesion)
 
 
 def _walls(ct: sitk.Image, airways: sitk.Image) -> np.ndarray:
@@ -109,8 +115,9 @@ def _walls(ct: sitk.Image, airways: sitk.Image) -> np.ndarray:
     return walls
 
 
-def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) -> np.ndarray:
-    """The vessels' cores on the working grid, (z, y, x) bool, grown from clear tubes into fainter ones."""
+def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """The vessels' cores on the working grid, (z, y, x) bool, grown from clear tubes into fainter ones, and the HU
+    (z, y, x) of the lesions, NaN where there is none."""
     # Beyond the surface the lung is continued at its own level, or the chest wall would look like the wall of a tube.
     inside = lungs > 0
     # So would the blurred pleura itself, a voxel deep.
@@ -130,7 +137,8 @@ def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) 
             wide |= (tube > 2 * _SEED) & (blob < _WIDE_BLOB)
     wide_tubes = np.zeros(hu.shape, bool)
     wide_tubes.flat[at] = wide
-    lesion, own = _lesions(hu, base, inside, _hila(wide_tubes, lungs, spacing), spacing)
+    hila = _hila(wide_tubes, lungs, spacing)
+    lesion, own = _lesions(hu, base, inside, hila, spacing)
     # Inside a lesion only a thin tube that stands out from the lesion itself is a vessel.
     clear = ~lesion.flat[at] | (fine & (hu.flat[at] > own.flat[at] + _LESION_CONTRAST_HU))
     seeds, area = np.zeros(hu.shape, bool), np.zeros(hu.shape, bool)
@@ -143,7 +151,11 @@ def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) 
         keep[label] &= diagonal >= _LEAST_LENGTH_MM
     core = keep[labels] & (labels > 0)
     # Branching points are round, not tubular: they close between their branches.
-    return core | (ndimage.binary_closing(core, ball(1), iterations=2) & candidates & ~lesion)
+    core |= ndimage.binary_closing(core, ball(1), iterations=2) & candidates & ~lesion
+    # Away from the hila no vessel is as thick as a consolidation.
+    solid = ndimage.binary_opening(inside & (hu > _DENSE_HU), ball(round(_THICK_MM / 2 / spacing))) & ~hila
+    core &= ~dilate(solid, 1.0)
+    return core, np.where(lesion & ~hila, own, np.nan).astype(np.float32)
 
 
 def _lesions(
@@ -196,9 +208,12 @@ def draw_with_rim(ct: sitk.Image, lungs: sitk.Image, cores: Cores) -> sitk.Image
 
 
 def draw_lumen(ct: sitk.Image, lungs: sitk.Image, cores: Cores) -> sitk.Image:
-    """The vessels on the scan's own voxels up to half the step from the parenchyma to their own middle."""
+    """The vessels on the scan's own voxels up to about half the step from the parenchyma to their own middle."""
     peak = ndimage.maximum_filter(np.where(cores.core, cores.hu - cores.base, 0.0), 3)
-    return _native(ct, lungs, cores, cores.base + 0.5 * np.clip(peak, *_BLOOD_CONTRAST_HU))
+    edge = cores.base + _EDGE_SHARE * np.clip(peak, *_BLOOD_CONTRAST_HU)
+    # In a lesion whatever is fainter than blood is the lesion's own septa.
+    blood = 0.5 * (np.minimum(cores.lesion, _DENSE_HU) + _PLAIN_BLOOD_HU)
+    return _native(ct, lungs, cores, np.fmax(edge, blood))
 
 
 def _native(ct: sitk.Image, lungs: sitk.Image, cores: Cores, threshold: np.ndarray) -> sitk.Image:

@@ -104,13 +104,28 @@ _DENSITY_MEASURES = (
 )
 
 
+_LESION = "lesion_"
+_LESION_MEASURES = (
+    Measure(
+        "lesion_volume_ml",
+        "Lesion volume",
+        "ml",
+        0.0,
+        inf,
+        lambda entry, value: 0.5 * 0.2 * abs(value) + 0.25,
+        "half of the limit within which a lesion's volume counts as unchanged (20 % and 0.5 ml)",
+    ),
+    Measure("lesion_mass_excess_g", "Excess mass of the lesions", "g", -inf, inf, _relative(0.1), "assumed: 10 %"),
+)
+
+
 def measures(band_names: Sequence[str]) -> list[Measure]:
     """Every measure that is followed: the scores, the densities, and the share of each band ("band_<name>")."""
     bands = [
         Measure(f"band_{name}", f"Band {name.replace('_', ' ')}", "%", 0.0, 100.0, _constant(1.0), _SHARE)
         for name in band_names
     ]
-    return [*_SCORE_MEASURES, *_DENSITY_MEASURES, *bands]
+    return [*_SCORE_MEASURES, *_DENSITY_MEASURES, *_LESION_MEASURES, *bands]
 
 
 def band_names(timepoints: Sequence[Mapping]) -> list[str]:
@@ -125,11 +140,12 @@ def band_names(timepoints: Sequence[Mapping]) -> list[str]:
 def values(timepoints: Sequence[Mapping], measure: Measure, region: str) -> Iterator[tuple[int, float, float]]:
     """(index of the time point, value, error) of a measure in a region, where it is defined."""
     for index, timepoint in enumerate(timepoints):
-        entry = timepoint["scores" if measure.is_score else "density"].get(region) or {}
+        table = "scores" if measure.is_score else "lesions" if measure.name.startswith(_LESION) else "density"
+        entry = (timepoint.get(table) or {}).get(region) or {}
         if measure.name.startswith("band_"):
             value = (entry.get("bands_percent") or {}).get(measure.name.removeprefix("band_"))
         else:
-            value = entry.get(measure.name)
+            value = entry.get(measure.name.removeprefix(_LESION))
         if value is not None:
             error = 0.0 if measure.is_score and timepoint.get("baseline") else measure.error(entry, value)
             yield index, float(value), float(error)

@@ -22,7 +22,7 @@ MEASURES_HEIGHT = 2.0
 BANDS_HEIGHT = 2.5
 REGIONS_HEIGHT = 2.3
 MOST_SCHEMES = 6  # lungs side by side in the picture of the regions
-SMALL_MULTIPLES = ("abnormal_percent", "mean_hu", "volume_ml", "mass_g")
+SMALL_MULTIPLES = ("abnormal_percent", "lesion_volume_ml", "mean_hu", "volume_ml", "mass_g")
 _Z = 1.96  # of a 95 % interval
 
 
@@ -77,12 +77,12 @@ def draw_trajectory(figure: FigureBase, study: StudyResult, theme: Theme) -> Non
 
 
 def draw_measures(figure: FigureBase, study: StudyResult, theme: Theme) -> None:
-    """Small charts of abnormal lung, mean density, volume and mass over the dates."""
+    """Small charts of abnormal lung, lesions, mean density, volume and mass over the dates."""
     figure.set_facecolor(theme.background)
     series = series_of(study, SMALL_MULTIPLES)
     n = max(len(series), 1)
-    for i, (name, s) in enumerate(series.items()):
-        measure = text.DENSITY[name]
+    for i, s in enumerate(series.values()):
+        measure = text.measure_of(s)
         axes = figure.add_axes((0.065 + i / n * 0.95, 0.3, 0.95 / n - 0.075, 0.52))
         _frame(axes, theme)
         _time_axis(axes, study, theme, few=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from LungRecoveryLib.progress import Progress, no_progress
-from LungRecoveryLib.report import checks, content, tables, text
+from LungRecoveryLib.report import checks, content, lesion_tables, tables, text
 from LungRecoveryLib.report.pages import Document
 from LungRecoveryLib.report.pictures import Figures
 from LungRecoveryLib.report.style import LIGHT
@@ -74,6 +74,14 @@ def _density(document: Document, study: StudyResult, figures: Figures) -> None:
         if drawing.name != "trajectory":
             document.figure(drawing)
     document.table(tables.density_over_time(study))
+    _tables(document, lesion_tables.lesions_over_time(study))
+
+
+def _tables(document: Document, *made: tables.Table | None) -> None:
+    """The tables that there are."""
+    for table in made:
+        if table is not None:
+            document.table(table)
 
 
 def _followup(document: Document, study: StudyResult, timepoint: TimePointResult, figures: Figures) -> None:
@@ -85,6 +93,7 @@ def _followup(document: Document, study: StudyResult, timepoint: TimePointResult
     for drawing in figures.followups.get(timepoint.folder, ()):
         document.figure(drawing)
     document.table(tables.regions_of(study, timepoint))
+    _tables(document, lesion_tables.fates(study, timepoint), lesion_tables.classes(study, timepoint))
     for note in content.registration_notes(timepoint):
         document.paragraph(note, 7.5, LIGHT.muted)
 

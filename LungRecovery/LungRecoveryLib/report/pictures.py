@@ -281,9 +281,9 @@ def _charts(study: StudyResult) -> tuple[Drawing, ...]:
     measures = charts.series_of(study, charts.SMALL_MULTIPLES)
     if measures:
         values = "; ".join(
-            f"{text.DENSITY[name].title} "
-            + ", ".join(text.DENSITY[name].show(p["value"], unit=True) for p in s["points"])
-            for name, s in measures.items()
+            f"{text.measure_of(s).title} "
+            + ", ".join(text.measure_of(s).show(p["value"], unit=True) for p in s["points"])
+            for s in measures.values()
         )
         drawings.append(
             Drawing(

@@ -97,8 +97,18 @@ DENSITY = {
         "HAA", "%", 1, "high-attenuation areas, −600 to −250 HU, such as ground glass", low=0.0, high=100.0
     ),
     "abnormal_percent": Measure(
-        "Abnormal lung", "%", 1, "−700 to +100 HU without vessels; the basis of tissue recovery", low=0.0, high=100.0
+        "Abnormal lung",
+        "%",
+        1,
+        "lesions without the vessels in them; the basis of tissue recovery",
+        low=0.0,
+        high=100.0,
     ),
+}
+
+LESIONS = {
+    "lesion_volume_ml": Measure("Lesion volume", "ml", 0, "ground glass, consolidation and reticulation", low=0.0),
+    "lesion_mass_excess_g": Measure("Excess mass of the lesions", "g", 0, "above what healthy lung would weigh"),
 }
 
 CHANGE = {
@@ -386,7 +396,7 @@ def day_reached(series: Mapping[str, Any]) -> str:
 def measure_of(series: Mapping[str, Any]) -> Measure:
     """How the values of a trajectory's series are shown."""
     name = series["name"]
-    known = SCORES.get(name) or DENSITY.get(name)
+    known = SCORES.get(name) or DENSITY.get(name) or LESIONS.get(name)
     if known:
         return known
     unit = series.get("unit") or ""
