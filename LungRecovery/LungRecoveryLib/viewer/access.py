@@ -62,15 +62,15 @@ class Access:
     @web.middleware
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse what is not welcome, hand the token to the page, and forbid the page to load from elsewhere."""
-        given = request.query.get("token", request.query.get("secret"))
+        given = request.query.get("token")
         cookie = request.cookies.get(self.cookie)
         reason = self.problem(request.host, request.headers.get("Origin"), given, cookie)
         if reason is not None:
             response: web.StreamResponse = web.Response(
                 status=403, text=_REFUSED.format(reason=reason), content_type="text/html"
             )
-        elif request.path in _PAGES and "secret" not in request.query:
-            response = web.HTTPFound(f"/index.html?secret={self.token}")  # which the page takes from its address
+        elif given is not None and request.path in _PAGES:
+            response = web.HTTPFound("/index.html")  # so that the token does not stay in the browser's history
             response.set_cookie(self.cookie, self.token, httponly=True, samesite="Strict", secure=self.tls, path="/")
         else:
             try:
@@ -81,6 +81,11 @@ class Access:
             for name, value in _HEADERS.items():
                 response.headers.setdefault(name, value)
         return response
+
+    async def session(self, request: web.Request) -> web.Response:
+        """Tell the page, which asks here first, where and with which key to connect."""
+        kind = "wss" if self.tls else "ws"
+        return web.json_response({"sessionURL": f"{kind}://{request.host}/ws", "secret": self.token})
 
     def _is_token(self, given: str | None) -> bool:
         return given is not None and hmac.compare_digest(given.encode(), self.token.encode())

@@ -10,6 +10,8 @@ _SYMBOLS["MarkerStyleCross"] = "x"
 _DASHES = {"LineStyleSolid": "solid", "LineStyleDash": "dash", "LineStyleDot": "dot"}
 _LINES_ONLY = ": 95 %"  # what the scene calls a fitted course with its error bars
 
+_DARK, _MIDDLE = 0.3, (0.48, 0.53, 0.58)
+
 
 def figures(nodes: StudyNodes) -> list[dict]:
     """For each chart of the study its key, its title and its plotly figure (data and layout)."""
@@ -20,12 +22,12 @@ def _figure(chart: Node) -> dict:
     series = [chart.GetNthPlotSeriesNode(i) for i in range(chart.GetNumberOfPlotSeriesNodes())]
     x_title, y_title = chart.GetXAxisTitle(), chart.GetYAxisTitle()
     layout = {
-        "xaxis": {"title": {"text": x_title}, "zeroline": False, "automargin": True},
-        "yaxis": {"title": {"text": y_title}, "zeroline": False, "automargin": True},
+        "xaxis": {"title": {"text": x_title, "standoff": 8}, "zeroline": False, "automargin": True},
+        "yaxis": {"title": {"text": y_title, "standoff": 8}, "zeroline": False, "automargin": True},
         "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "legend": {"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
         "hovermode": "closest",
         "font": {"size": 12},
         "dragmode": False,
@@ -36,7 +38,9 @@ def _figure(chart: Node) -> dict:
 def _trace(series: Node, x_title: str) -> dict:
     marker, line = (_name(series, kind) for kind in ("MarkerStyle", "LineStyle"))
     mode = "+".join(part for part, on in (("lines", line in _DASHES), ("markers", marker in _SYMBOLS)) if on)
-    colour = "rgb({},{},{})".format(*(round(255 * c) for c in series.GetColor()))
+    shade = series.GetColor()
+    shade = _MIDDLE if max(shade) < _DARK else shade  # the page may be dark: nearly black would vanish
+    colour = "rgb({},{},{})".format(*(round(255 * c) for c in shade))
     x, y = (_column(series, name) for name in (series.GetXColumnName(), series.GetYColumnName()))
     trace = {"type": "scatter", "name": series.GetName(), "x": x, "y": y, "mode": mode or "lines"}
     trace["line"] = {"color": colour, "width": 2, "dash": _DASHES.get(line, "solid")}

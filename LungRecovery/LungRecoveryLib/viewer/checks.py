@@ -9,10 +9,15 @@ from LungRecoveryLib.errors import MissingDependency
 from LungRecoveryLib.results import REPORT_HTML
 
 _PACKAGES = {"slicer": "slicer-core", "trame_slicer": "trame-slicer", "trame_plotly": "trame-plotly"}
-_DRAW = (
-    "import vtk; w = vtk.vtkRenderWindow(); w.SetOffScreenRendering(1); w.AddRenderer(vtk.vtkRenderer()); w.Render();"
-    "raise SystemExit(0 if w.SupportsOpenGL() else 9)"
-)
+_DRAW = """
+import vtkmodules.vtkRenderingOpenGL2
+from vtkmodules.vtkRenderingCore import vtkRenderer, vtkRenderWindow
+window = vtkRenderWindow()
+window.SetOffScreenRendering(True)
+window.AddRenderer(vtkRenderer())
+window.Render()
+raise SystemExit(not window.SupportsOpenGL())
+"""
 _SECONDS = 120
 
 

@@ -349,6 +349,7 @@ def _initial() -> dict[str, Any]:
         "account": [],
         "region": "",
         "charts": [],
+        "charts_ready": False,
         "chart": "",
         "files": [],
         "warnings": [],

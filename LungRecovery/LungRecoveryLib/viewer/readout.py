@@ -27,8 +27,7 @@ def read(nodes: StudyNodes, point: Point) -> dict:
                 inside = regions or overlay.kind == "image"
                 value = value_at(nodes.maps[overlay.name], point) if inside else None
                 values.append(_entry(overlay.title, value, _DECIMALS[overlay.kind], _unit(overlay)))
-    parts = [name for region, name in regions.items() if region != _WHOLE] or list(regions.values())
-    return {"place": place(point), "values": values, "region": ", ".join(parts)}
+    return {"place": place(point), "values": values, "region": ", ".join(_finest(regions))}
 
 
 def place(point: Point) -> str:
@@ -79,6 +78,13 @@ def _voxel(image: vtk.vtkImageData, point: Point) -> float | None:
     if (index < low).any() or (index > high).any():
         return None
     return image.GetScalarComponentAsDouble(*map(int, index), 0)
+
+
+def _finest(regions: dict[str, str]) -> list[str]:
+    """The regions' names without those of which a part is named too."""
+    parts = [region for region in regions if region != _WHOLE]
+    finest = [region for region in parts if not any(other.startswith(f"{region}_") for other in parts)]
+    return [regions[region] for region in finest or regions]
 
 
 def _entry(title: str, value: float | None, decimals: int, unit: str) -> dict:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
+
 from LungRecoveryLib.errors import Cancelled, LungRecoveryError
 from LungRecoveryLib.viewer.access import Access
 from LungRecoveryLib.viewer.analysis import Analysis
@@ -46,6 +48,7 @@ class _Session:
         self.files = Downloads()
         self.analysis: Analysis | None = None
         self.tasks: set[asyncio.Task] = set()
+        self.ended = asyncio.Event()
 
     async def run(self) -> None:
         """Everything from the first import to the end of the server."""
@@ -68,9 +71,11 @@ class _Session:
         if running.done():
             running.result()
         self._ready()
+        ended = asyncio.ensure_future(self.ended.wait())
         try:
-            await running
+            await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            running.cancel()  # open pages are not waited for
             if self.analysis is not None:
                 await self.analysis.cancel()
                 self.analysis.discard()
@@ -78,22 +83,22 @@ class _Session:
     def _serve_page(self) -> None:
         from trame_plotly import module as plotly_module
 
-        self.server.enable_module(plotly_module)
         self.server.enable_module(
             {
-                "serve": {_ROUTE: str(STATIC)},
+                "serve": {_ROUTE: str(STATIC), **plotly_module.serve},
                 "scripts": [f"{_ROUTE}/page.js"],
                 "styles": [f"{_ROUTE}/page.css"],
             }
         )
         state = self.server.state
+        state.chart_scripts = plotly_module.scripts  # large: the page takes them once its pictures are there
         state.trame__title, state.trame__favicon = "Lung recovery", f"{_ROUTE}/icon.svg"
         state.trame__template_main = (STATIC / "page.html").read_text(encoding="utf-8")
         state.trame__template_error = (STATIC / "ended.html").read_text(encoding="utf-8")
 
     def _guard(self, web_server: Any) -> None:
         web_server.app.middlewares.append(self.access.guard)
-        web_server.app.add_routes(self.files.routes())
+        web_server.app.add_routes([*self.files.routes(), web.post("/paraview/", self.access.session)])
 
     def _start(self) -> Any:
         self.server.cli.set_defaults(authKey=self.access.token, ssl=self._tls())
@@ -117,15 +122,12 @@ class _Session:
         address = self.access.address(self.server.port)
         for number in (signal.SIGINT, signal.SIGTERM):
             with suppress(NotImplementedError):  # on Windows, where Ctrl-C ends the loop by itself
-                asyncio.get_running_loop().add_signal_handler(number, self._stop)
+                asyncio.get_running_loop().add_signal_handler(number, self.ended.set)
         self.say(address)
         if self.job is not None:
             self._again()
         if self.settings.browser:
             self._keep(asyncio.to_thread(webbrowser.open, address))
-
-    def _stop(self) -> None:
-        self._keep(self.server.stop())
 
     def _again(self) -> None:
         """Start the analysis, as when the server starts and after it was cancelled or failed."""

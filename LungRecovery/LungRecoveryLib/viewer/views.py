@@ -125,7 +125,7 @@ class SliceViews:
     def fit(self) -> None:
         """Show the whole volume in each view, in the slice through the crosshair."""
         for name in self.shown:
-            self.views[name].fit(self.crosshair)
+            self._fit(self.views[name])
         self.draw()
 
     def draw(self) -> None:
@@ -171,10 +171,16 @@ class SliceViews:
     def _watch(self, view: View) -> None:
         view.node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._slice_moved(view))
         interactor = view.slices.interactor()
-        view.window.resized = lambda: view.fit(self.crosshair)
+        view.window.resized = lambda: self._fit(view)
         interactor.AddObserver("LeftButtonPressEvent", lambda *_: self._press(view))
         interactor.AddObserver("MouseMoveEvent", lambda *_: self._drag(view))
         interactor.AddObserver("LeftButtonReleaseEvent", lambda *_: self._release())
+
+    def _fit(self, view: View) -> None:
+        view.fit(self.crosshair)
+        if view.name == BASELINE:
+            with self._follow():
+                _copy_place(self.views[self.companion].node, view.node)
 
     def _press(self, view: View) -> None:
         if not view.slices.interactor().GetShiftKey():

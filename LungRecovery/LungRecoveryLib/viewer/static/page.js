@@ -11,6 +11,21 @@
     },
   };
 
+  // The charts' library is large, so it is loaded when the first slice has been drawn.
+  const waiting = window.setInterval(() => {
+    const drawn = [...document.querySelectorAll(".pane img")].some((image) => image.naturalWidth > 20);
+    if (!drawn || !window.trame) return;
+    window.clearInterval(waiting);
+    const state = window.trame.state;
+    const script = document.createElement("script");
+    script.src = state.get("chart_scripts")[0];
+    script.onload = () => {
+      document.querySelector("#app").__vue_app__.use(window.trame_plotly);
+      state.set("charts_ready", true);
+    };
+    document.head.appendChild(script);
+  }, 200);
+
   const taken = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"];
   const known = taken.concat([..."0123456789cdfetbzxyw+-r"]);
   window.addEventListener("keydown", (event) => {
