@@ -1,0 +1,144 @@
+"""The enhanced image: how much denser than healthy parenchyma each voxel of the lung is, tubes taken out.
+
+And what it shows that the plain CT hides: lesions of 20 HU under noise of 25 HU, drawn from means that are as wide as
+the noise requires and as narrow as the lesion's contrast allows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from ..grids import Grid, crop_to_mask, grid_of, resample, resample_mask, to_array, to_image, window
+from .baseline import Baseline
+from .tissue import Tissue, distance_mm, plane_along, smoothed
+
+TUBES_HU = 0.0
+_FILL_MM = (1.5, 3.0, 6.0)
+_RIM_MM = 1.5  # beside tubes, blurred by the scanner
+_SURFACE_MM = 1.6  # of the lung's surface that is not parenchyma alone
+# Contrasts (HU above the baseline) that are looked for in turn, each drawn at half its height, and the SD in mm of the
+# mean that does so; the last one is as wide as the noise requires.
+_VISIBLE = ((240.0, 0.9), (90.0, 1.3))
+SUBTLE_HU = 20.0
+_SUBTLE_MM = (1.8, 4.0)
+_CERTAIN = 3.3  # SDs of the healthy parenchyma's local means
+_REACH = 1.5  # widths of the narrower mean
+_LEAST_ML = (0.1, 0.15, 0.4)
+_KEPT = 2.5  # SDs of the noise by which a voxel may differ from the mean around it
+_MAD_TO_SD = 1.4826
+
+
+@dataclass(frozen=True)
+class Excess:
+    """HU above the baseline on a tissue's grid, (z, y, x) float32, 0 outside the lungs.
+
+    `raw` has the tubes replaced by the parenchyma around them; `known` (bool) is parenchyma alone: no tube, no blurred
+    rim of one, not the lung's surface.
+    """
+
+    raw: np.ndarray
+    known: np.ndarray
+
+
+def excess_of(tissue: Tissue, baseline: Baseline) -> Excess:
+    """How much denser than the baseline the parenchyma is, tubes filled from around."""
+    above = tissue.hu - baseline.at(plane_along(tissue.grid, 1))
+    known = tissue.inside & (tissue.from_tubes >= _RIM_MM) & (tissue.depth >= _SURFACE_MM)
+    filled = np.where(tissue.inside, above, 0.0).astype(np.float32)
+    missing = tissue.inside & (tissue.from_tubes < _RIM_MM)
+    for width in _FILL_MM:
+        around = smoothed(above, known, tissue.sigma(width))
+        usable = missing & np.isfinite(around)
+        filled[usable] = around[usable]
+        missing &= ~usable
+    filled[missing] = TUBES_HU
+    return Excess(filled, known)
+
+
+def native_excess(ct: sitk.Image, lungs: sitk.Image, tissue: Tissue, excess: Excess, baseline: Baseline) -> sitk.Image:
+    """HU above the baseline on the scan's own voxels, int16: tubes filled from around them, 0 outside the lungs.
+
+    `tissue` and `excess` are those of the scan. Nothing is cut: means of dense lesions are read here.
+    """
+    grid = grid_of(ct)
+    result = np.zeros(grid.shape, np.int16)
+    box = crop_to_mask(lungs, 0.0)
+    cut = window(grid, box)
+    replaced = tissue.inside & (tissue.from_tubes < _RIM_MM)
+    fill = to_array(resample(to_image(excess.raw, tissue.grid), box, outside=0.0), np.float32)
+    tubes = to_array(resample_mask(to_image(replaced, tissue.grid), box)) != 0
+    inside = sitk.GetArrayViewFromImage(lungs)[cut] != 0
+    above = sitk.GetArrayViewFromImage(ct)[cut] - baseline.at(plane_along(box, 1))
+    result[cut] = np.where(inside, np.rint(np.where(tubes, fill, above)), 0).astype(np.int16)
+    return to_image(result, grid)
+
+
+def enhanced_image(excess: sitk.Image, baseline: Baseline) -> sitk.Image:
+    """The enhanced image: the excess cut to the baseline's range, int16."""
+    low, high = baseline.clip
+    return sitk.Clamp(excess, sitk.sitkInt16, round(low), round(high))
+
+
+def find_lesions(tissue: Tissue, excess: Excess, baseline: Baseline) -> np.ndarray:
+    """What stands out from the baseline, (z, y, x) uint8 on the tissue's grid: 1 plainly visible, 2 subtle, 0 neither.
+
+    Dense lesions are drawn first, at half their contrast, with a narrow mean. What they cover is left out of the wider
+    means that find fainter ones, so that no lesion casts a halo. The faintest are drawn at half of SUBTLE_HU where a
+    mean twice as wide is beyond doubt: above what the healthy parenchyma itself varies by.
+    """
+    result = np.zeros(tissue.hu.shape, np.uint8)
+    known = excess.known.copy()
+    noise = _MAD_TO_SD * baseline.mad_hu
+    for (contrast, width), least in zip(_VISIBLE, _LEAST_ML, strict=False):
+        mean = _local_mean(tissue, excess.raw, known, width, noise)
+        found = _pieces(tissue.inside & (mean > contrast / 2) & (result == 0), tissue.grid, least)
+        result[found] = 1
+        known &= ~ndimage.binary_dilation(found)
+    width = subtle_width(tissue, baseline)
+    narrow = _local_mean(tissue, excess.raw, known, width, noise)
+    wide = smoothed(narrow, known, tissue.sigma(width * np.sqrt(3.0)))  # twice as wide in all
+    free = tissue.inside & (result == 0)
+    seeds = free & (wide > max(SUBTLE_HU / 2, _CERTAIN * _healthy_spread(wide, known)))
+    # The wide mean falls to half at a lesion's edge: seeds end about a width inside of it.
+    near = distance_mm(~seeds, tissue.grid) <= _REACH * width
+    result[_pieces(free & near & (narrow > SUBTLE_HU / 2), tissue.grid, _LEAST_ML[-1], seeds)] = 2
+    return result
+
+
+def subtle_width(tissue: Tissue, baseline: Baseline) -> float:
+    """The SD in mm of the mean that brings the noise of single voxels down to a sixth of a subtle lesion's contrast."""
+    noise = _MAD_TO_SD * baseline.mad_hu
+    voxels = (noise / (SUBTLE_HU / 6)) ** 2  # that the mean has to hold, were their noise independent
+    volume = voxels * tissue.grid.voxel_ml * 1000.0
+    return float(np.clip(volume ** (1 / 3) / (2 * np.sqrt(np.pi)), *_SUBTLE_MM))
+
+
+def _local_mean(tissue: Tissue, values: np.ndarray, known: np.ndarray, width_mm: float, noise: float) -> np.ndarray:
+    """The mean within a Gaussian window of the known voxels that differ from it by no more than noise does: what is
+    left of small vessels does not count."""
+    mean = smoothed(values, known, tissue.sigma(width_mm))
+    with np.errstate(invalid="ignore"):
+        alike = known & (np.abs(values - mean) <= _KEPT * noise)
+    return np.where(known, smoothed(values, alike, tissue.sigma(width_mm)), mean)
+
+
+def _healthy_spread(mean: np.ndarray, known: np.ndarray) -> float:
+    """The SD of local means in healthy parenchyma, read below their mode, where no lesion lies."""
+    values = mean[known]
+    values = values[np.isfinite(values)]
+    below = -values[values < 0]
+    return _MAD_TO_SD * float(np.median(below)) if below.size else 0.0
+
+
+def _pieces(mask: np.ndarray, grid: Grid, least_ml: float, seeds: np.ndarray | None = None) -> np.ndarray:
+    """The connected pieces of at least so many ml that are thicker than a voxel; with seeds, those that hold one."""
+    cross = ndimage.generate_binary_structure(3, 1)
+    core = ndimage.binary_opening(mask, cross)
+    labels, count = ndimage.label(ndimage.binary_dilation(core, cross, mask=mask))
+    keep = np.bincount(labels.ravel(), minlength=count + 1) * grid.voxel_ml >= least_ml
+    if seeds is not None:
+        keep &= np.bincount(labels[seeds], minlength=count + 1) > 0
+    keep[0] = False
+    return keep[labels]
