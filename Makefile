@@ -11,8 +11,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test slow lint benchmark install system-packages clean
 .DEFAULT_GOAL := demo
 
-demo: install  ## analyse a synthetic recovering patient and write demo/report.html
-	$(BIN)/lungrecovery demo --output demo --overwrite
+demo: install  ## analyse a synthetic recovering patient, write demo/report.html and show it in the browser
+	$(BIN)/lungrecovery demo --output demo --overwrite --view
 
 test: install lint  ## every test that takes less than minutes, and those on real scans where they are present
 	$(BIN)/python -m pytest -n 2 -m "not slow"

@@ -22,6 +22,7 @@ from LungRecoveryLib.cli.common import (
     set_up,
     work,
 )
+from LungRecoveryLib.cli.viewing import show_afterwards
 from LungRecoveryLib.errors import QualityGateFailed
 from LungRecoveryLib.resources import NO_NETWORK
 
@@ -70,6 +71,10 @@ def demo(
     device: Device = "auto",
     threads: Threads = None,
     as_json: Json = False,
+    view: Annotated[bool, typer.Option("--view", help="Then show the study in the browser, until Ctrl-C.")] = False,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="With --view: only say how to see it, as where CI is set.")
+    ] = False,
 ) -> None:
     """Analyse a synthetic patient: scores beside the truth.
 
@@ -111,6 +116,8 @@ def demo(
         print_json(plain(content))
     else:
         _show(content)
+    if view:
+        show_afterwards(output, no_browser)
     if not result.reliable:
         raise QualityGateFailed(unreliable_sentence(result))
 

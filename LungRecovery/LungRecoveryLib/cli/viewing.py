@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from LungRecoveryLib.cli.common import Overwrite, Preset, Threads
-from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.errors import BadInput, MissingDependency
 
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+_IDLE_AFTERWARDS = 600.0  # seconds without a page after which a viewer that nobody asked for by itself ends
 
 
 def view(
@@ -69,6 +70,26 @@ def has_browser() -> bool:
     if os.environ.get("CI"):
         return False
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def show_afterwards(study: Path, no_browser: bool) -> None:
+    """Show a study that another command has just made; where nobody is there to look, say how to see it.
+
+    What is missing for that is said in a sentence, for the study itself stands.
+    """
+    if no_browser or os.environ.get("CI") or not (has_browser() or sys.stdin.isatty()):
+        typer.echo(f"in the browser: lungrecovery view {study}")
+        return
+    from LungRecoveryLib.viewer.checks import require_viewer
+
+    try:
+        require_viewer(study)
+    except MissingDependency as missing:
+        typer.echo(str(missing), err=True)
+        return
+    from LungRecoveryLib.viewer.serve import Settings, serve
+
+    serve(Settings(idle=_IDLE_AFTERWARDS, browser=has_browser()), _say, study)
 
 
 def _say(address: str) -> None:

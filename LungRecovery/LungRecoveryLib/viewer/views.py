@@ -25,7 +25,7 @@ EDGES = {"Axial": "RLAP", "Sagittal": "APSI", "Coronal": "RLSI"}
 
 _MOVING_QUALITY, _STILL_QUALITY = 80, 95  # of JPEG
 _PICTURES_PER_SECOND = 30.0
-_LARGEST_PICTURE = 1_600_000  # pixels: beyond, drawing on a processor is too slow to scroll
+_LARGEST_PICTURE = 1_200_000  # pixels: beyond, drawing on a processor is too slow to scroll
 
 
 class _Window(RcaWindow):
@@ -45,6 +45,7 @@ class View:
         self.name = name
         with _silent():  # trame-slicer uses an event that VTK is about to drop
             self.slices = SliceView(app.scene, app.app_logic, name)
+        self.slices.render_window().SetMultiSamples(0)  # it would draw every pixel eight times, for lines alone
         self.node: Node = self.slices.get_view_node()
         self.slices.set_orientation(orientation)
         self.slices.set_background_color([0, 0, 0])

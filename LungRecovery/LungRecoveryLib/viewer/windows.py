@@ -8,8 +8,12 @@ _MEDIASTINUM = {"name": "mediastinum", "title": "Mediastinum", "width": 350.0, "
 
 
 def presets(result: StudyResult) -> list[dict]:
-    """The windows that are offered for a study, in HU."""
-    return [_LUNG, _MEDIASTINUM]
+    """The windows that are offered for a study, in HU; the baseline's optimal one serves every date, to compare."""
+    own = (result.baseline.parenchyma or {}).get("window")
+    if own is None:
+        return [_LUNG, _MEDIASTINUM]
+    optimal = {"name": "optimal", "title": "Optimal", "width": own["width_hu"], "level": own["level_hu"]}
+    return [_LUNG, optimal, _MEDIASTINUM]
 
 
 def show(nodes: StudyNodes, window: dict, checkerboard: bool = False) -> None:
