@@ -216,6 +216,29 @@ def test_segment_writes_a_mask_once(small_scans, small_patient, tmp_path):
     assert run("segment", small_scans / "0.mha", "--output", tmp_path / "lungs.txt").exit_code == 2
 
 
+def test_segment_writes_every_structure_into_a_folder(small_scans, small_patient, tmp_path):
+    """Four masks with their volumes, lesions as the phantom has them, and no method that is not there."""
+    folder = tmp_path / "masks"
+    result = run("segment", small_scans / "0.mha", "--output", folder, "--json", "--threads", 1)
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        f"{n}.nii.gz" for n in ("airways", "lesions", "lungs", "vessels")
+    ]
+    baseline = small_patient.visits[0]
+    found = sitk.ReadImage(str(folder / "lesions.nii.gz"))
+    a, b = to_array(found) > 0, to_array(baseline.lesions) > 0
+    assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.75
+    assert sum(content["volume_ml"]["lesions"].values()) == pytest.approx(a.sum() * grid_of(found).voxel_ml)
+    assert set(content["absent"]) == {"lobes"}
+    airways = to_array(sitk.ReadImage(str(folder / "airways.nii.gz"))) > 0
+    assert airways[to_array(baseline.airways) > 0].mean() > 0.3
+    other = run("segment", small_scans / "0.mha", "--output", tmp_path / "other", "--method", "network")
+    assert other.exit_code == 2
+    assert "network" in other.stderr
+    assert not (tmp_path / "other").exists()
+
+
 def test_register_then_evaluate(small_scans, tmp_path):
     """The pair's folder holds the contract's files and its verdict; its landmarks and labels are measured."""
     pair = tmp_path / "pair"

@@ -18,9 +18,12 @@ import SimpleITK as sitk
 from LungRecoveryLib import evaluate, grids, images, results
 from LungRecoveryLib.anatomy import lungs as anatomy_lungs
 from LungRecoveryLib.anatomy import regions, structures
+from LungRecoveryLib.anatomy.checks import segmentation_warnings
 from LungRecoveryLib.files import atomic_directory
 from LungRecoveryLib.job import Job, settings_of
 from LungRecoveryLib.pairs import register_visits
+from LungRecoveryLib.parenchyma.noise import estimate_noise
+from LungRecoveryLib.parenchyma.series import Enhanced, Series
 from LungRecoveryLib.progress import Progress, no_progress, part
 from LungRecoveryLib.recovery import density, jacobian, lesions, quality, score, similarity, trajectory
 from LungRecoveryLib.registration.register import Registration
@@ -68,6 +71,7 @@ class Measured:
     density: RegionTable
     lesions: RegionTable
     lesion_map: sitk.Image
+    enhanced: Enhanced
 
 
 class StudyWork:
@@ -87,6 +91,8 @@ class StudyWork:
         for visit in visits[1:]:
             check_overlap(visits[0], visit)
         with self._timed("measure"):
+            self.noise = {visit.label: estimate_noise(visit.scan.image, visit.lungs) for visit in visits}
+            self.series = Series(self.job.bias_removal, list(self.noise.values()))
             measured = [self._measure(visits, index) for index in range(len(visits))]
         timepoints = [self._baseline_result(visits[0], measured[0])]
         baseline = None
@@ -125,6 +131,8 @@ class StudyWork:
         found = structures.segment_structures(
             visit.scan.image, visit.lungs, part(self.progress, *share, f"{visit.label}: ")
         )
+        told = segmentation_warnings(visit.scan.image, visit.lungs, found.airways, found.lesions)
+        visit.warnings += [warning for warning in told if warning not in visit.warnings]
         box = grids.crop_to_mask(visit.lungs, _LUNG_MARGIN_MM)
         ct, lungs, tubes, sick = (
             _cut(image, box) for image in (visit.scan.image, visit.lungs, found.vessels, found.lesions)
@@ -135,6 +143,7 @@ class StudyWork:
             density.density_by_region(ct, masks, tubes, self.job.bands, abnormal),
             lesions.lesions_by_region(ct, sick, tubes, masks),
             found.lesions,
+            self.series.enhance(visit.scan.image, visit.lungs, found.airways, found.vessels, self.noise[visit.label]),
         )
 
     def _register(self, visits: list[Visit], index: int) -> Registration:
@@ -149,8 +158,16 @@ class StudyWork:
         lungs = registration.fixed_lungs
         atoms = regions.lung_atoms(lungs)
         sick = grids.resample_mask(measured.lesion_map, registration.grid)
-        files = self._write(results.BASELINE, results.BASELINE_LAYERS, ct=ct, lungs=lungs, regions=atoms, lesions=sick)
+        files = self._write_baseline_layers(measured, ct=ct, lungs=lungs, regions=atoms, lesions=sick)
         return BaselineOnGrid(ct, lungs, regions.region_masks(atoms), files, sick)
+
+    def _write_baseline_layers(self, measured: Measured, **content: sitk.Image) -> dict[str, str]:
+        """Write the baseline's layers, the enhanced image on their grid where there is one."""
+        layers = dict(results.BASELINE_LAYERS)
+        if measured.enhanced.image is not None:
+            layers |= results.ENHANCED_LAYER
+            content["enhanced"] = grids.resample(measured.enhanced.image, content["ct"], outside=0.0)
+        return self._write(results.BASELINE, layers, **content)
 
     def _baseline_result(self, visit: Visit, measured: Measured) -> TimePointResult:
         return self._timepoint(visit, 0, measured, score.baseline_scores(measured.density, self.job.score_thresholds))
@@ -178,6 +195,10 @@ class StudyWork:
         }
         if registration.uncertainty is not None:
             maps["uncertainty"] = grids.resample(registration.uncertainty, baseline.lungs, outside=0.0)
+        layers = results.FOLLOWUP_LAYERS | (results.UNCERTAINTY_LAYER if "uncertainty" in maps else {})
+        if measured[index].enhanced.image is not None:
+            layers |= results.ENHANCED_LAYER
+            maps["enhanced"] = measured[index].enhanced.image
         lncc = similarity.lncc_map(*on_grid, baseline.lungs, inside)
         scores = score.scores(
             registration.jacobian,
@@ -202,7 +223,7 @@ class StudyWork:
         )
         timepoint.files = self._write(
             visit.folder,
-            results.FOLLOWUP_LAYERS | (results.UNCERTAINTY_LAYER if "uncertainty" in maps else {}),
+            layers,
             transform=registration.transform,
             inverse_transform=registration.inverse_transform,
             warped=registration.warped,
@@ -253,9 +274,10 @@ class StudyWork:
             lungs_source=visit.lungs_source,
             density=measured.density,
             lesions=measured.lesions,
+            parenchyma=measured.enhanced.summary,
             scores=scores,
             files={},
-            warnings=list(visit.warnings),
+            warnings=[*visit.warnings, *measured.enhanced.warnings],
         )
 
     def _write(self, folder: str, layers: dict[str, str], **content: sitk.Image | sitk.Transform) -> dict[str, str]:
@@ -321,6 +343,8 @@ def _absent(timepoints: list[TimePointResult]) -> dict[str, str]:
     absent = dict(results.ABSENT)
     if not any("uncertainty" in timepoint.files for timepoint in timepoints):
         absent["uncertainty"] = "registration did not start from a probabilistic network"
+    if not any("enhanced" in timepoint.files for timepoint in timepoints):
+        absent["enhanced"] = "no scan shows healthy parenchyma to compare with"
     return absent
 
 

@@ -38,9 +38,10 @@ _GLASS_SHARE = 0.45
 _LESION_CONTRAST_HU = 50.0
 _RIM_MM = 1.6  # the blurred wall of a tube that is drawn at half its height
 _RIM_HU = 40.0
-_BLOOD_CONTRAST_HU = (150.0, 900.0)  # of a vessel's middle above the parenchyma: the thinnest seen, and whole blood
+_BLOOD_CONTRAST_HU = (300.0, 900.0)  # of a vessel's middle above the parenchyma: the thinnest seen, and whole blood
 _WALL_MM = 1.6  # an airway's wall is no vessel unless it is as bright as one
 _WALL_HU = -150.0
+_SPECK_ML = 0.03  # noise
 _DENSE_HU = -300.0
 _THICK_MM = 8.0
 _EDGE_SHARE = 0.45  # of the step from the parenchyma to a vessel's middle; the blur lowers a thin vessel's own middle
@@ -72,6 +73,8 @@ def segment_vessels(ct: sitk.Image, lungs: sitk.Image, airways: sitk.Image | Non
     if cores is None:
         return to_image(np.zeros(grid_of(ct).shape, np.uint8), grid_of(ct))
     vessels = to_array(draw_lumen(ct, lungs, cores))
+    labels, sizes = components(vessels > 0, np.ones((3, 3, 3), bool))
+    vessels[(sizes * grid_of(ct).voxel_ml < _SPECK_ML)[labels]] = 0
     if airways is not None:
         vessels[_walls(ct, airways)] = 0
     return to_image(vessels, ct)

@@ -22,50 +22,112 @@ from LungRecoveryLib.errors import BadInput
 
 def segment(
     ct: Annotated[Path, typer.Argument(metavar="CT", help="A scan: a file or a DICOM folder.")],
-    output: Annotated[Path, typer.Option(help="The mask to write, for instance lungs.nii.gz.")],
+    output: Annotated[
+        Path,
+        typer.Option(help="A file for the lungs alone, lungs.nii.gz; a folder for lungs, airways, vessels, lesions."),
+    ],
     series: Annotated[str | None, typer.Option(help="The DICOM series to take: UID, number or description.")] = None,
+    method: Annotated[str, typer.Option(help="classical; no network for segmentation is shipped yet.")] = "classical",
     overwrite: Overwrite = False,
     device: Device = "auto",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Segment the lungs of a CT.
+    """Segment the lungs of a CT, or lungs, airways, vessels and lesions.
 
-    The mask lies on the scan's grid and holds 1 in the right lung, 2 in the left.
+    The masks lie on the scan's grid. Lungs: 1 right, 2 left. Airways: 1 trachea, 2 main bronchi, one more for each
+    branching. Lesions: 1 ground glass, 2 consolidation, 3 reticulation.
     """
-    from LungRecoveryLib import images
-    from LungRecoveryLib.anatomy import lungs as anatomy_lungs
-    from LungRecoveryLib.grids import grid_of, to_array
-    from LungRecoveryLib.progress import part
-
     set_up(device, threads)
+    if method != "classical":
+        raise BadInput(f"there is no segmentation method {method!r} in this version: leave out --method")
+    if not output.suffix:
+        _segment_all(ct, output, series, overwrite, as_json)
+        return
     if output.is_dir() or (output.exists() and not overwrite):
         raise BadInput(f"{output}: exists already; choose another name or give --overwrite")
     if not output.name.endswith((".nii.gz", ".nii", ".nrrd", ".mha")):
-        raise BadInput(f"{output}: give the mask a name that ends in .nii.gz, .nrrd or .mha")
+        raise BadInput(f"{output}: give the mask a name that ends in .nii.gz, .nrrd or .mha, or none for a folder")
+    from LungRecoveryLib import images
+    from LungRecoveryLib.anatomy import lungs as anatomy_lungs
+    from LungRecoveryLib.anatomy.checks import segmentation_warnings
+    from LungRecoveryLib.progress import part
+
     with work() as progress:
         scan = images.read_scan(ct, series, part(progress, 0.0, 0.1))
         mask = anatomy_lungs.segment_lungs(scan.image, part(progress, 0.1, 0.98))
         images.write_image(mask, output)
         progress("done", 1.0)
-    labels = to_array(mask)
-    voxel_ml = grid_of(mask).voxel_ml
-    volumes = {
-        name: float((labels == value).sum()) * voxel_ml
-        for name, value in (("right", anatomy_lungs.RIGHT), ("left", anatomy_lungs.LEFT))
-    }
-    for warning in scan.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+    volumes = _volumes(mask, {"right": anatomy_lungs.RIGHT, "left": anatomy_lungs.LEFT})
+    warnings = _warn([*scan.warnings, *segmentation_warnings(scan.image, mask)])
     if as_json:
-        print_json({"output": str(output.resolve()), "volume_ml": volumes, "warnings": list(scan.warnings)})
+        print_json({"output": str(output.resolve()), "volume_ml": volumes, "warnings": warnings})
     else:
         print_table(["lung", "ml"], [[name, f"{volume:.0f}"] for name, volume in volumes.items()])
         typer.echo(f"mask: {output}")
 
 
+def _segment_all(ct: Path, output: Path, series: str | None, overwrite: bool, as_json: bool) -> None:
+    """Write a folder with every structure that can be segmented, and tell their volumes."""
+    import numpy as np
+
+    from LungRecoveryLib import images
+    from LungRecoveryLib.anatomy.checks import segmentation_warnings
+    from LungRecoveryLib.anatomy.lesions import LESION_NAMES
+    from LungRecoveryLib.anatomy.lungs import LEFT, RIGHT, segment_lungs
+    from LungRecoveryLib.anatomy.structures import segment_structures
+    from LungRecoveryLib.files import atomic_directory
+    from LungRecoveryLib.grids import to_array
+    from LungRecoveryLib.progress import part
+
+    with atomic_directory(output, overwrite, [ct]) as folder, work() as progress:
+        scan = images.read_scan(ct, series, part(progress, 0.0, 0.05))
+        lungs = segment_lungs(scan.image, part(progress, 0.05, 0.4))
+        found = segment_structures(scan.image, lungs, part(progress, 0.4, 0.95))
+        maps = {"lungs": lungs, "airways": found.airways, "vessels": found.vessels, "lesions": found.lesions}
+        for name, image in maps.items():
+            images.write_image(image, folder / f"{name}.nii.gz")
+        progress("done", 1.0)
+    generations = range(1, int(np.max(to_array(found.airways))) + 1)
+    volumes = {
+        "lungs": _volumes(lungs, {"right": RIGHT, "left": LEFT}),
+        "airways": _volumes(found.airways, {f"generation {g - 1}": g for g in generations}),
+        "vessels": _volumes(found.vessels, {"arteries and veins": 1}),
+        "lesions": _volumes(found.lesions, {name: value for value, name in LESION_NAMES.items()}),
+    }
+    warnings = _warn([*scan.warnings, *segmentation_warnings(scan.image, lungs, found.airways, found.lesions)])
+    if as_json:
+        absent = {"lobes": "this version does not segment lobes"}
+        content = {"output": str(output.resolve()), "method": "classical", "volume_ml": volumes}
+        print_json(content | {"absent": absent, "warnings": warnings})
+        return
+    rows = [[mask, name, f"{ml:.1f}"] for mask, parts in volumes.items() for name, ml in parts.items()]
+    print_table(["mask", "label", "ml"], rows)
+    typer.echo(f"masks: {output}")
+
+
+def _volumes(mask: Any, labels: dict[str, int]) -> dict[str, float]:
+    """The volume in ml of each label of a mask."""
+    import numpy as np
+
+    from LungRecoveryLib.grids import grid_of, to_array
+
+    array, voxel_ml = to_array(mask), grid_of(mask).voxel_ml
+    return {name: float(np.count_nonzero(array == value)) * voxel_ml for name, value in labels.items()}
+
+
+def _warn(warnings: list[str]) -> list[str]:
+    """Print warnings on stderr; returns them."""
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    return warnings
+
+
 def phantom(
     output: Annotated[Path, typer.Option(help="The folder to make.")],
-    kind: Annotated[str, typer.Option(help="recovering, unchanged, worsening, breath or still.")] = "recovering",
+    kind: Annotated[
+        str, typer.Option(help="recovering, unchanged, worsening, breath or still; or a pair: abdomen, brain.")
+    ] = "recovering",
     seed: Seed = 0,
     days: PhantomDays = None,
     spacing: Annotated[float, typer.Option(min=0.5, max=10, help="Voxel size in mm; the chest stays as large.")] = 1.75,
@@ -76,13 +138,23 @@ def phantom(
 ) -> None:
     """Make a synthetic patient with known truth.
 
-    Dated CTs with their true motion, Jacobian, masks, lesions and landmarks, for trials, tests and training.
+    Dated CTs with their true motion, Jacobian, masks, lesions and landmarks, for trials, tests and training; or an
+    abdomen in two contrast phases, or two brains with labels.
     """
     from LungRecoveryLib.cli.demonstration import make_phantom, write_phantom
     from LungRecoveryLib.files import atomic_directory
+    from LungRecoveryLib.phantom.pair_files import ORGANS, write_organ_pair
     from LungRecoveryLib.progress import part
 
     set_up(device, threads)
+    if kind in ORGANS:
+        with work() as progress:
+            about = write_organ_pair(kind, seed, spacing, output, overwrite, progress)
+        if as_json:
+            print_json({"output": str(output.resolve()), **about})
+        else:
+            typer.echo(f"pair: {output}")
+        return
     with atomic_directory(output, overwrite) as folder, work() as progress:
         patient = make_phantom(kind, seed, spacing, days, part(progress, 0.0, 0.7))
         write_phantom(patient, folder, part(progress, 0.7, 1.0))

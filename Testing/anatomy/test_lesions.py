@@ -1,0 +1,56 @@
+"""The kinds of lesions are told apart; healthy lung, vessels and airways are none."""
+
+import numpy as np
+from scipy import ndimage
+
+from LungRecoveryLib.anatomy.lesions import CONSOLIDATION, GROUND_GLASS, RETICULATION, segment_lesions
+from LungRecoveryLib.grids import Grid, same_grid, to_array, to_image
+
+GRID = Grid((72, 72, 72), (1.5, 1.5, 1.5), (0.0, 0.0, -900.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+
+
+def scan(noise=15.0, lesions=True, healthy=-850.0):
+    """A lung with a ball of each kind: ct, lungs, {kind: mask}."""
+    z, y, x = np.indices(GRID.shape)
+    lung = (z - 36) ** 2 + (y - 36) ** 2 + (x - 36) ** 2 < 34**2
+    places = {GROUND_GLASS: (36, 20, 36), CONSOLIDATION: (36, 56, 30), RETICULATION: (54, 36, 48)}
+    balls = {k: (z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2 < 100 for k, (a, b, c) in places.items()}
+    hu = np.where(lung, healthy, 40.0)
+    if lesions:
+        hu[balls[GROUND_GLASS]] = -580.0
+        hu[balls[CONSOLIDATION]] = 20.0
+        lines = ((z % 4) == 0) | ((y % 4) == 0)
+        hu[balls[RETICULATION]] = np.where(lines, -350.0, -700.0)[balls[RETICULATION]]
+    hu = ndimage.gaussian_filter(hu, 0.4) + np.random.default_rng(1).normal(0, noise, GRID.shape)
+    return to_image(hu.astype(np.int16), GRID), to_image(lung, GRID), balls
+
+
+def test_each_kind_is_found_as_what_it_is():
+    ct, lungs, balls = scan()
+    image = segment_lesions(ct, lungs, None, None)
+    assert same_grid(image, ct)
+    found = to_array(image)
+    every = np.logical_or.reduce(list(balls.values()))
+    assert 2 * (every & (found > 0)).sum() / (every.sum() + (found > 0).sum()) > 0.9
+    for kind, ball in balls.items():
+        assert (found[ndimage.binary_erosion(ball, iterations=3)] == kind).mean() > 0.9
+
+
+def test_healthy_lung_has_none_even_in_expiration():
+    for healthy in (-880.0, -690.0):
+        ct, lungs, _ = scan(noise=30.0, lesions=False, healthy=healthy)
+        inside = to_array(lungs) > 0
+        assert (to_array(segment_lesions(ct, lungs, None, None))[inside] > 0).mean() < 0.01
+
+
+def test_lumens_of_airways_are_no_lesion():
+    ct, lungs, balls = scan()
+    airways = to_image(ndimage.binary_erosion(balls[GROUND_GLASS], iterations=6), GRID)
+    found = to_array(segment_lesions(ct, lungs, airways, None))
+    assert not found[to_array(airways) > 0].any()
+
+
+def test_without_lung_there_is_no_lesion():
+    ct, _, _ = scan()
+    nothing = to_image(np.zeros(GRID.shape, np.uint8), GRID)
+    assert not to_array(segment_lesions(ct, nothing, None, None)).any()
