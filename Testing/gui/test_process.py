@@ -132,3 +132,12 @@ def test_the_child_process_ends_itself_when_its_folder_goes(scene, tmp_path):
     (folder / "job.json").unlink()
     folder.rmdir()
     assert process.wait(30) != 0
+
+
+def test_qt_cannot_use_up_none(standin):
+    """PySide6 releases a reference to None with each call; under Python 3.11 a long session would end the process."""
+    import qt
+
+    for _turn in range(100_000):  # more than a fresh interpreter has
+        qt.QThread.msleep(0)
+    assert sys.version_info >= (3, 12) or sys.getrefcount(None) > 1 << 30

@@ -194,15 +194,77 @@ def test_results_survive_saving_and_loading_the_scene(views, shown, scene, stand
     assert "no longer on the disk" in standin.messages[-1]["text"]
 
 
-def test_results_of_four_time_points_are_shown_within_five_seconds(shown, copied_study, scene):
-    """Processor time, so that a busy computer does not count: here of three time points."""
-    import time
+def test_every_file_of_a_study_is_read_once(scene, copied_study, monkeypatch):
+    """Reading is most of the time that showing takes: each image once, and `study.json` checked once."""
+    from LungRecoveryLib import results
+    from LungRecoveryLib.scene import show_study, volumes
 
+    read, checked = [], []
+    plain, check = volumes.read_layer, results._check
+    monkeypatch.setattr(volumes, "read_layer", lambda path: read.append(path) or plain(path))
+    monkeypatch.setattr(results, "_check", lambda content: checked.append(1) or check(content))
+    show_study(copied_study, scene, name="counted")
+    images = {path for path in copied_study.rglob("*.nii.gz")}
+    assert len(read) == len(set(read))
+    assert set(read) == images
+    assert len(checked) == 1
+    assert results._validator() is results._validator()
+
+
+def test_layers_that_other_versions_add_are_offered(views, scene, listed, copied_study):
+    """The overlays are those that the study's files hold: known ones by their names, new ones by theirs."""
+    import SimpleITK as sitk
+
+    from LungRecoveryLib.gui import shown as studies
     from LungRecoveryLib.scene import show_study
 
-    start = time.process_time()
-    show_study(copied_study, scene, name="timed")
-    assert time.process_time() - start < 5.0
+    content = json.loads((copied_study / "study.json").read_text(encoding="utf-8"))
+    last = content["timepoints"][-1]
+    lungs = sitk.ReadImage(str(copied_study / content["timepoints"][0]["files"]["lungs"]))
+    for layer, kind in (
+        ("uncertainty", sitk.sitkFloat32),
+        ("enhanced", sitk.sitkFloat32),
+        ("elastance", sitk.sitkFloat32),
+    ):
+        last["files"][layer] = f"{last['folder']}/{layer}.nii.gz"
+        sitk.WriteImage(sitk.Cast(lungs, kind), str(copied_study / last["files"][layer]))
+    own = sitk.ReadImage(str(copied_study / last["files"]["lungs"]))
+    last["files"]["lesions"] = f"{last['folder']}/lesions.nii.gz"
+    sitk.WriteImage(own == 1, str(copied_study / last["files"]["lesions"]))
+    (copied_study / "study.json").write_text(json.dumps(content), encoding="utf-8")
+    nodes = show_study(copied_study, scene, name="more layers")
+    studies.remember(nodes, copied_study, {}, {})
+    listed.panel.refresh()
+    combo = listed.ui.overlayComboBox
+    offered = {combo.itemData(i): combo.itemText(i) for i in range(combo.count)}
+    assert {"uncertainty", "enhanced", "lesions", "elastance"} <= set(offered)
+    assert offered["uncertainty"] == "Uncertainty"
+    for layer in ("uncertainty", "enhanced", "elastance"):
+        choose(combo, layer)
+        assert {c.GetForegroundVolumeID() for c in composites(scene)} == {nodes.maps[layer].GetID()}
+        assert listed.ui.rangeWidget.enabled
+    choose(combo, "lesions")
+    assert not listed.ui.rangeWidget.enabled
+    assert nodes.timepoints[last["label"]].lesions.GetDisplayNode().GetVisibility()
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "now", "expected"),
+    [
+        ("ratio", (0.5, 2.0), (0.5, 2.0), (0.0, 8.0)),
+        ("ratio", (0.5, 2.0), (0.1, 10.0), (0.0, 10.0)),
+        ("difference", (-300.0, 300.0), (-300.0, 300.0), (-1200.0, 1200.0)),
+        ("amount", None, (0.0, 5.0), (0.0, 20.0)),
+        ("likeness", (0.0, 1.0), (0.2, 1.0), (0.0, 1.0)),
+    ],
+)
+def test_the_range_can_be_moved_as_far_as_makes_sense(scene, kind, first, now, expected):
+    """A slider from minus to plus infinity could not be used."""
+    from types import SimpleNamespace
+
+    from LungRecoveryLib.gui.results import reach
+
+    assert reach(SimpleNamespace(kind=kind, range=first), *now) == expected
 
 
 # ----------------------------------------------------------------------------------------------------------- quality
@@ -426,6 +488,20 @@ def test_everything_is_exported(shown, standin, tmp_path):
     field = sitk.ReadImage(str(files["nrrd"]))
     moved = point + np.array(field[field.TransformPhysicalPointToIndex(point)])
     np.testing.assert_allclose(moved, direct, atol=1e-2)
+
+
+def test_dicom_objects_are_exported_where_there_are_any(shown, standin, tmp_path):
+    """A study without them says so, and nothing else is written either."""
+    tick(shown, "dicom", "tables")
+    shown.ui.exportFolderEdit.setCurrentPath(str(tmp_path / "export"))
+    shown.ui.exportButton.click()
+    assert "has no DICOM objects" in standin.messages[-1]["text"]
+    assert not (tmp_path / "export").exists()
+    objects = shown.panel.shown.folder / "dicom"
+    objects.mkdir()
+    (objects / "report.dcm").write_bytes(b"DICM")
+    shown.ui.exportButton.click()
+    assert (tmp_path / "export" / "dicom" / "report.dcm").read_bytes() == b"DICM"
 
 
 def test_export_asks_before_it_replaces(shown, standin, tmp_path):

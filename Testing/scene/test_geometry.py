@@ -206,3 +206,20 @@ def test_inputs_that_are_not_what_was_analysed_are_refused(application, truth):
     warp.SetAndObserveTransformToParent(spline)
     bent.SetAndObserveTransformNodeID(warp.GetID())
     refused(bent, "bent lies under a transform that is not linear")
+
+
+def test_threads_that_read_collect_no_garbage(truth):
+    """It may hold widgets and nodes that only the main thread may end; afterwards it is collected as before."""
+    import gc
+
+    from LungRecoveryLib.scene.volumes import Layers
+
+    path = truth.folder / "baseline" / "ct.nii.gz"
+    assert gc.isenabled()
+    with Layers([path]) as layers:
+        assert not gc.isenabled()
+        assert layers.take(path).GetSize() == truth.grid.size
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError), Layers([path]):
+        1 / 0  # noqa: B018
+    assert gc.isenabled()

@@ -8,6 +8,7 @@ passes here has been tested there.
     application = install()      # once per process; then `import LungRecovery` works as in Slicer
 """
 
+import ctypes
 import os
 import sys
 import types
@@ -23,6 +24,7 @@ def install() -> Any:
     if _installed is not None:
         return _installed
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    keep_none()
     import slicer
     import slicer.util  # noqa: F401
 
@@ -53,6 +55,16 @@ def install() -> Any:
     new_scene(app)
     _installed = app
     return app
+
+
+def keep_none() -> None:
+    """Give None so many references that Qt cannot use them up.
+
+    PySide6 releases one with every call that returns nothing. Python 3.12 does not count them any more; 3.11 ends the
+    process, after some ten thousand calls, with "deallocating None".
+    """
+    if sys.version_info < (3, 12):
+        ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 
 def new_scene(app: Any = None) -> Any:

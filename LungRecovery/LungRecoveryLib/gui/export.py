@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _TRANSFORMS = ("transform", "inverse_transform")
 _TABLES = ("scores.csv", "regions.csv", "trajectory.csv")
-_SCENE = "scene.mrb"
+_SCENE, _DICOM = "scene.mrb", "dicom"
 
 
 def choices() -> dict[str, tuple[str, str]]:
@@ -32,6 +32,7 @@ def choices() -> dict[str, tuple[str, str]]:
         "h5": (_("Transforms (.h5)"), _("Baseline point to follow-up point and back, for ITK and Slicer")),
         "tfm": (_("Transforms (.tfm)"), _("The same as text")),
         "nrrd": (_("Displacements (.nrrd)"), _("The same as a vector image in mm (LPS) on the baseline's grid")),
+        "dicom": (_("DICOM objects"), _("Those that the analysis wrote for a PACS, where it was asked to")),
         "scene": (_("The whole scene (.mrb)"), _("Every node of the scene in one file")),
     }
 
@@ -102,6 +103,8 @@ def plan(shown: "ShownStudy", keys: list[str], folder: Path) -> list[Step]:
         steps += [_copy(study / name, folder / name) for name in _TABLES]
     if "study" in keys:
         steps.append(_copy(study / "study.json", folder / "study.json"))
+    if "dicom" in keys:
+        steps.append(_copy(_dicom_of(study), folder / _DICOM))
     for timepoint in shown.content["timepoints"]:
         for layer, file in timepoint["files"].items():
             steps += _layer_steps(study / file, layer, timepoint["folder"], keys, folder, shown.content["grid"])
@@ -143,6 +146,13 @@ def _layer_steps(
         return steps
     wanted = "masks" if layer in ("lungs", "regions", "lesions") else "maps"
     return [_copy(source, folder / f"{stem}.nii.gz")] if wanted in keys else []
+
+
+def _dicom_of(study: Path) -> Path:
+    """The folder of a study's DICOM objects; raises BadInput where it has none."""
+    if not (study / _DICOM).is_dir():
+        raise BadInput(_("This study has no DICOM objects: leave them out, or analyse with “lungrecovery analyze”."))
+    return study / _DICOM
 
 
 def _copy(source: Path, target: Path) -> Step:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from LungRecoveryLib.gui.panel import Panel
 
 _DECIMALS = {"ratio": 2, "difference": 0, "likeness": 2, "amount": 1, "image": 0, "segments": 0}
-_WIDEST = 100_000.0
+_REACH = 4.0
 
 
 class ResultsSection:
@@ -212,8 +212,7 @@ class ResultsSection:
             decimals = _DECIMALS[overlay.kind]
             self.ui.rangeWidget.decimals = decimals
             self.ui.rangeWidget.singleStep = 10.0**-decimals * 5 if decimals else 10.0
-            lowest = 0.0 if overlay.kind in ("ratio", "likeness", "amount") else -_WIDEST
-            self.ui.rangeWidget.setRange(lowest, 10.0 if overlay.kind in ("ratio", "likeness") else _WIDEST)
+            self.ui.rangeWidget.setRange(*reach(overlay, low, high))
             self.ui.rangeWidget.setValues(low, high)
 
     def _range_changed(self, low: float, high: float) -> None:
@@ -251,6 +250,15 @@ class ResultsSection:
         combo = self.ui.chartComboBox
         if not self._filling and self.panel.shown is not None and combo.currentIndex >= 0:
             scene.show_chart(self.panel.shown.nodes, combo.itemData(combo.currentIndex))
+
+
+def reach(overlay: Any, low: float, high: float) -> tuple[float, float]:
+    """How far the range of an overlay can be moved: some times what its colours span at first, and what they do now."""
+    first = overlay.range or (low, high)
+    highest = max(_REACH * max(abs(value) for value in first), high)
+    if overlay.kind == "likeness":
+        return 0.0, 1.0
+    return (0.0 if overlay.kind in ("ratio", "amount") else min(-highest, low)), highest
 
 
 def worst_region(timepoint: dict[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,20 +28,26 @@ class Layers:
     """The images of a study's folder, read in a known order by threads that stay a few images ahead.
 
     Most of the time that it takes to show a study goes into decompressing, which is done outside Python's lock. The
-    threads touch no node.
+    threads touch no node. Nor may they collect garbage, which would end widgets, processes and nodes that lie in it
+    outside the thread they belong to and bring the program down: within the block nobody does.
     """
 
     def __init__(self, paths: Iterable[Path]):
         self._waiting = deque(paths)
         self._workers = ThreadPoolExecutor(_READERS, thread_name_prefix="LungRecovery-read")
         self._running: dict[Path, Future] = {}
+        self._collects = False
 
     def __enter__(self) -> Layers:
+        self._collects = gc.isenabled()
+        gc.disable()
         self._start()
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._workers.shutdown(cancel_futures=True)
+        if self._collects:
+            gc.enable()
 
     def take(self, path: Path) -> sitk.Image:
         """The image of a file; each file once. Raises BadInput where it is gone or damaged."""
