@@ -18,6 +18,7 @@ QUICK = {
     "analyze": ["--preset", "fast", "--spacing", "4"],
     "register": ["--preset", "fast", "--spacing", "4"],
     "phantom": ["--spacing", "4"],
+    "view": ["--no-browser", "--idle", "0.02"],
 }
 
 
@@ -43,7 +44,7 @@ def folder(small_scans, tmp_path, monkeypatch):
 
 def test_every_command_of_the_readme_succeeds(folder):
     found = commands()
-    assert {words[0] for words in found} == {"analyze", "register", "evaluate", "segment", "phantom", "info"}
+    assert {words[0] for words in found} == {"analyze", "register", "evaluate", "segment", "phantom", "info", "view"}
     for words in found:
         done = CliRunner().invoke(app, [*words, *QUICK.get(words[0], [])])
         assert done.exit_code == 0, f"lungrecovery {' '.join(words)}: {done.output}"

@@ -349,7 +349,7 @@ def _initial() -> dict[str, Any]:
         "account": [],
         "region": "",
         "charts": [],
-        "charts_ready": False,
+        "charts_ready": 0,
         "chart": "",
         "files": [],
         "warnings": [],

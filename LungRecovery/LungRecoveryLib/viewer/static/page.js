@@ -21,7 +21,7 @@
     script.src = state.get("chart_scripts")[0];
     script.onload = () => {
       document.querySelector("#app").__vue_app__.use(window.trame_plotly);
-      state.set("charts_ready", true);
+      state.set("charts_ready", state.get("charts_ready") + 1);  // shared by all tabs: each draws anew when it counts up
     };
     document.head.appendChild(script);
   }, 200);
