@@ -16,11 +16,13 @@ from LungRecoveryLib.files import atomic_directory, atomic_write_json, atomic_wr
 from LungRecoveryLib.progress import Progress, no_progress, part
 from LungRecoveryLib.registration import motion6
 from LungRecoveryLib.registration.rigid import DEFAULT_METRIC, SPACING_MM, Rigid, register_rigid
+from LungRecoveryLib.report.overlay import draw_overlay
 from LungRecoveryLib.results import versions
 from LungRecoveryLib.system import limited_threads
 from LungRecoveryLib.timepoints import about
 
 SHORT = ("crop", "skip")
+_WINDOW = (-160.0, 240.0)  # of abdominal soft tissue, HU
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def register_rigid_pair(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Register two scans of one body by rotation and translation, and leave the folder of `write_rigid`.
+    """Register two scans of one body by rotation and translation, and leave the folder of `write_rigid`; with masks
+    of both also overlay.png.
 
     The masks hold the organ that counts; only its part from the top down is used. Returns what `rigid.json` holds.
     Raises BadInput for inputs that cannot be used, Skipped for a scan that is too short where short ones are skipped.
@@ -80,6 +83,7 @@ def register_rigid_pair(
             affine=options.affine,
             spacing_mm=options.spacing_mm,
             seed=options.seed,
+            same_patient=not options.allow_different_patients,
             progress=part(progress, 0.2, 0.9),
         )
         seconds = time.perf_counter() - start
@@ -87,6 +91,8 @@ def register_rigid_pair(
         content["warnings"] = [w for scan in scans for w in scan.warnings] + found.notes
         progress("write", 0.92)
         write_rigid(found, scans[0].image, scans[1].image, content, folder)
+        if all(parts.values()):
+            _draw(found, [scan.image for scan in scans], [p.mask for p in parts.values()], folder / "overlay.png")
     progress("done", 1.0)
     return content
 
@@ -120,6 +126,16 @@ def read_linear(path: Path) -> sitk.Transform:
         return sitk.ReadTransform(str(path))
     except (RuntimeError, ValueError):
         raise BadInput(f"{path}: cannot be read; give a linear ITK transform or a 4x4 matrix in a text file") from None
+
+
+def _draw(found: Rigid, scans: list[sitk.Image], organs: list[sitk.Image], path: Path) -> None:
+    """The organ's outlines before and after, on the fixed scan's grid."""
+    grid = grids.grid_of(scans[0])
+    moving, warped = (grids.resample(scans[1], grid, t) for t in (sitk.Transform(), found.transform))
+    laid = [organs[0], *(grids.resample_mask(organs[1], grid, t) for t in (sitk.Transform(), found.transform))]
+    one, before, after = (sitk.GetArrayViewFromImage(mask) != 0 for mask in laid)
+    dice = [2.0 * (one & other).sum() / max(one.sum() + other.sum(), 1) for other in (before, after)]
+    draw_overlay(scans[0], moving, warped, laid, tuple(dice), path, _WINDOW)
 
 
 def _summary(found: Rigid, options: RigidOptions, parts: dict[str, OrganPart | None], seconds: float) -> dict[str, Any]:

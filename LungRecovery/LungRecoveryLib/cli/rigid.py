@@ -29,7 +29,7 @@ def rigid(
     ] = False,
     spacing: Annotated[float, typer.Option(min=0.5, max=5, help="Voxel size of the finest level in mm.")] = 1.5,
     allow_different_patients: Annotated[
-        bool, typer.Option("--allow-different-patients", help="Accept scans whose patient IDs differ.")
+        bool, typer.Option("--allow-different-patients", help="Accept scans whose patient IDs or anatomy differ.")
     ] = False,
     overwrite: Overwrite = False,
     seed: Seed = 0,

@@ -27,11 +27,11 @@ from .weights import load_weights
 SPACING_MM = 1.0
 # Brains in one space overlap by more than this (Dice); those of different scanners hardly do.
 SAME_SPACE_DICE = 0.85
-_COARSE = (Level(4, 4, 40, 0.3, 1.0), Level(4, 2, 30, 0.2, 0.5))
+_COARSE = (Level(4, 4, 40, 0.3, 1.0), Level(4, 2, 30, 0.2, 0.4))
 LEVELS: dict[str, tuple[Level, ...]] = {
-    "fast": (*_COARSE, Level(2, 3, 30, 0.2, 0.3)),
-    "standard": (*_COARSE, Level(2, 3, 50, 0.2, 0.3), Level(1, 4, 20, 0.2, 0.3)),
-    "accurate": (*_COARSE, Level(2, 3, 80, 0.2, 0.3), Level(1, 3, 50, 0.15, 0.3)),
+    "fast": (*_COARSE, Level(2, 3, 40, 0.2, 0.3)),
+    "standard": (*_COARSE, Level(2, 2, 45, 0.2, 0.15), Level(1, 3, 20, 0.2, 0.15)),
+    "accurate": (*_COARSE, Level(2, 2, 60, 0.2, 0.15), Level(1, 3, 50, 0.2, 0.15)),
 }
 
 

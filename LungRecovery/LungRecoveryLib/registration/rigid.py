@@ -21,7 +21,7 @@ from .flow import voxel_coordinates, warp
 from .motion6 import matrix_4x4, nearest_rigid, rigid, rotation_of
 from .point_metrics import METRICS
 from .prepare import pool
-from .rigid_scan import RigidScan, rigid_scan
+from .rigid_scan import RigidScan, rigid_scans
 
 DEFAULT_METRIC = "nmi"
 SPACING_MM = 1.5
@@ -37,8 +37,8 @@ class Stage:
     best: int
 
 
-_SEARCH = Stage(9.0, 2_000, 10, 3)
-_STAGES = (Stage(9.0, 6_000, 12, 2), Stage(4.5, 20_000, 12, 1), Stage(1.5, 80_000, 12, 1))
+_SEARCH = Stage(9.0, 2_000, 12, 3)
+_STAGES = (Stage(9.0, 6_000, 25, 2), Stage(4.5, 20_000, 20, 1), Stage(1.5, 80_000, 12, 1))
 # Fewer points than this leave a histogram to chance, more than one a voxel say nothing new.
 _FEWEST_POINTS = 2_000
 # Descriptors of turned images differ: they are made anew so often at every level.
@@ -47,9 +47,13 @@ _MIND_ROUNDS = 2
 _LEAST_OVERLAP = 0.3
 # How far a start's centre may be wrong along the body's axis where no mask says where the organ lies, mm.
 _UP_AND_DOWN = (0.0, -40.0, 40.0)
-_PROOF_MM = 3.0
+_PROOF_MM, _PROOF_RADIUS = 3.0, 3
+# Windows whose SD is above this share of the values' range hold an edge.
+_STRUCTURE = 0.08
 # Livers of one patient overlap by 0.95 and more, those of different patients by less than this, however turned.
 LEAST_DICE = 0.85
+# Structures of one patient agree to 0.9 and more (mean squared local correlation), those of others to 0.65 or so.
+LEAST_AGREEMENT = 0.7
 
 
 @dataclass(eq=False)
@@ -82,13 +86,15 @@ def register_rigid(
     affine: bool = False,
     spacing_mm: float = SPACING_MM,
     seed: int = 0,
+    same_patient: bool = True,
     progress: Progress = no_progress,
 ) -> Rigid:
     """Register a moving scan onto a fixed one by rotation and translation alone.
 
-    Parameters: scans of any intensities; masks (non-zero: the organ) on any grid, the whole body where None; `metric`
-    one of METRICS; `initial` a linear transform (fixed to moving points, LPS mm) that replaces the search, brought to
-    the nearest rotation; `affine`: all twelve parameters are optimised first and the nearest rotation goes on.
+    Parameters: scans of like intensities, as CT in HU; masks (non-zero: the organ) on any grid, the body where None;
+    `metric` one of METRICS; `initial` a linear transform (fixed to moving points, LPS mm) that replaces the search,
+    brought to the nearest rotation; `affine`: all twelve parameters are optimised first and the nearest rotation goes
+    on; `same_patient`: scans that match too badly to be of one patient are refused.
 
     Raises BadInput for an unknown metric, empty masks, an initial transform that is not linear and scans that do not
     show the same organ.
@@ -97,14 +103,12 @@ def register_rigid(
         raise BadInput(f"there is no metric {metric!r}: use one of {', '.join(METRICS)}")
     rng = np.random.default_rng(seed)
     progress("prepare", 0.0)
-    scans = [rigid_scan(*given, spacing_mm) for given in ((fixed, fixed_mask), (moving, moving_mask))]
-    for scan, name in zip(scans, ("fixed", "moving"), strict=True):
-        if not scan.region.any():
-            raise BadInput(f"the {name} scan shows nothing to register: give a mask that holds the organ")
+    scans = rigid_scans((fixed, moving), (fixed_mask, moving_mask), spacing_mm)
     centre = scans[0].centre()
     task = _Task(*scans, centre, metric, rng)
     progress("search", 0.1)
-    starts = [nearest_rigid(initial, centre)] if initial is not None else _starts(task, moving_mask is not None)
+    with_masks = fixed_mask is not None and moving_mask is not None
+    starts = [nearest_rigid(initial, centre)] if initial is not None else _starts(task, with_masks)
     estimate = None
     for number, stage in enumerate(_STAGES):
         progress("optimise", 0.3 + 0.2 * number)
@@ -121,22 +125,30 @@ def register_rigid(
         raise BadInput("the scans do not overlap: give two scans that show the same organ, and masks of it")
     agreement = _agreement(*scans, transform)
     dice = None if fixed_mask is None or moving_mask is None else _organ_dice(*scans, transform)
-    if dice is not None and dice < LEAST_DICE:
+    if same_patient and dice is not None and dice < LEAST_DICE:
         raise BadInput(f"the organs differ in shape (Dice {dice:.2f} at best): give two scans of the same patient")
+    if same_patient and agreement < LEAST_AGREEMENT:
+        raise BadInput(f"the scans match badly (correlation {agreement:.2f}): give two scans of the same patient")
     before = level.loss(rigid(np.eye(3), centre, np.zeros(3)))
     return Rigid(transform, metric, before, level.loss(transform), agreement, overlap, dice, estimate)
 
 
 def _starts(task: "_Task", with_masks: bool) -> list[sitk.Euler3DTransform]:
     """The best of many rotations about the organ's centre, each optimised a little on coarse images."""
-    shifts = [task.moving.centre() - task.centre]
+    landmark = task.fixed.landmark
+    shifts = [task.moving.landmark - landmark]
     if not with_masks:
         axis = np.array([0.0, 0.0, 1.0])
         shifts = [shift + height * axis for shift in (*shifts, np.zeros(3)) for height in _UP_AND_DOWN]
-    candidates = [rigid(rotation, task.centre, shift) for shift in shifts for rotation in _rotations()]
+    # About the landmark: where it goes takes the centre along.
+    candidates = [
+        rigid(rotation, task.centre, shift + (rotation - np.eye(3)) @ (task.centre - landmark))
+        for shift in shifts
+        for rotation in _rotations()
+    ]
     level = task.search_level()
     candidates.sort(key=level.loss)
-    found = [level.refined(start, _SEARCH.steps) for start in candidates[: 2 * _SEARCH.best]]
+    found = [level.refined(start, _SEARCH.steps) for start in candidates[: 3 * _SEARCH.best]]
     return [transform for _, transform in sorted(found, key=lambda pair: pair[0])[: _SEARCH.best]]
 
 
@@ -225,17 +237,24 @@ class _Level:
     def _minimised(self, start: sitk.Transform, numbers: int, steps: int) -> tuple[float, np.ndarray, np.ndarray]:
         """BFGS over the generator of a linear map (3 or 9 numbers, in mm at the points' mean distance) and a shift."""
         function = self._function(start)
+        # BFGS makes a first step of about one unit: half a voxel of the level.
+        unit = 0.5 * self.scale * self.task.fixed.grid.spacing[0]
 
         def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
-            variables = torch.tensor(x, requires_grad=True)
+            units = torch.tensor(x, requires_grad=True)
+            variables = units * unit
             value = function(variables[:numbers] / self.radius, variables[numbers:])
             value.backward()
-            return float(value.detach()), variables.grad.numpy()
+            return float(value.detach()), units.grad.numpy()
 
+        # BFGS takes the curvature for 1 at first: losses are scaled to a slope of 1 where it starts.
+        slope = max(float(np.linalg.norm(evaluate(np.zeros(numbers + 3))[1])), 1e-9)
+        scaled = lambda x: tuple(part / slope for part in evaluate(x))
         found = optimize.minimize(
-            evaluate, np.zeros(numbers + 3), jac=True, method="BFGS", options={"maxiter": steps, "gtol": 1e-7}
+            scaled, np.zeros(numbers + 3), jac=True, method="BFGS", options={"maxiter": steps, "gtol": 3e-3}
         )
-        return float(found.fun), found.x[:numbers] / self.radius, found.x[numbers:]
+        best = found.x * unit
+        return float(found.fun) * slope, best[:numbers] / self.radius, best[numbers:]
 
     def _function(self, start: sitk.Transform) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """The loss of start . D for a small linear map D about the centre, given its generator and its shift."""
@@ -277,24 +296,26 @@ def _sampled(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def _agreement(fixed: RigidScan, moving: RigidScan, transform: sitk.Transform) -> float:
-    """Mean squared local correlation of the registered scans over the fixed region, 0 to 1."""
+    """Mean squared local correlation of the registered scans over the fixed region, 0 to 1, where there is structure:
+    what is noise in both scans agrees for nobody."""
     scale = max(1, round(_PROOF_MM / fixed.grid.spacing[0]))
     image = fixed.level(scale)[0]
     region = pool(torch.from_numpy(fixed.region.astype(np.float32)), scale) > 0.5
     matrix = torch.from_numpy(moving.to_index(scale) @ matrix_4x4(transform) @ np.linalg.inv(fixed.to_index(scale)))
     warped, imaged = warp(torch.stack(moving.level(scale)), _everywhere(matrix, image.shape), padding="zeros")
-    mask = region.float() * (imaged > 0.99)
-    return 0.0 if not mask.any() else 1 - float(losses.Lncc(image, mask, radius=3, epsilon=1e-4)(warped))
+    similarity = losses.Lncc(image, region.float() * (imaged > 0.99), radius=_PROOF_RADIUS)
+    similarity.mask = similarity.mask * (similarity.moments[1] > _STRUCTURE**2)
+    return 0.0 if not similarity.mask.any() else 1 - float(similarity(warped))
 
 
 def _organ_dice(fixed: RigidScan, moving: RigidScan, transform: sitk.Transform) -> float:
-    """Dice of the regions where both scans show them."""
-    voxels = np.argwhere(fixed.region)[::5, ::-1]
+    """Dice of the organs where both scans show them."""
+    voxels = np.argwhere(fixed.organ)[::5, ::-1]
     matrix = torch.from_numpy(moving.to_index(1) @ matrix_4x4(transform))
     index = _applied(matrix, torch.from_numpy(fixed.grid.points(voxels)))
-    both, shown = _sampled(torch.stack([torch.from_numpy(moving.region).float(), moving.imaged]), index).sum(1)
+    both, shown = _sampled(torch.stack([torch.from_numpy(moving.organ).float(), moving.imaged]), index).sum(1)
     back = torch.from_numpy(fixed.to_index(1) @ np.linalg.inv(matrix_4x4(transform)))
-    others = np.argwhere(moving.region)[::5, ::-1]
+    others = np.argwhere(moving.organ)[::5, ::-1]
     index = _applied(back, torch.from_numpy(moving.grid.points(others)))
     also = _sampled(fixed.imaged[None], index).sum()
     ratio = moving.grid.voxel_ml / fixed.grid.voxel_ml

@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 
 from .. import grids
+from ..errors import BadInput
 from ..grids import Grid
 from .measure import reaches_border
 from .prepare import pool
@@ -19,17 +20,22 @@ _PERCENTILES = (1.0, 99.0)
 # Points lie in the organ and this far around it, since an organ is known by its edges.
 _MARGIN_MM = 6.0
 _BLOCK = 3
+# Voxels around the fixed region that its blurred and averaged levels need.
+_BOX_MARGIN = 12
 
 
 @dataclass(eq=False)
 class RigidScan:
-    """`image` (z, y, x) float32 in 0 to 1 and `imaged` (z, y, x) 0/1 (not padding) on `grid`; `region` (z, y, x) bool:
-    the organ with its surroundings, or the body."""
+    """`image` (z, y, x) float32 in 0 to 1 and `imaged` (z, y, x) 0/1 (not padding) on `grid`; `organ` (z, y, x) bool,
+    the organ or the body, and `region`, the same with its surroundings, where the image was taken. `landmark` (LPS mm,
+    (3,)) is about the same place in both scans: the middle of the organ where both have a mask, else of the body."""
 
     image: torch.Tensor
     imaged: torch.Tensor
+    organ: np.ndarray
     region: np.ndarray
     grid: Grid
+    landmark: np.ndarray
     _levels: dict = field(default_factory=dict, init=False, repr=False)
 
     def level(self, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,7 +56,7 @@ class RigidScan:
 
     def centre(self) -> np.ndarray:
         """The middle of the region, LPS mm (3,)."""
-        return self.grid.points(np.argwhere(self.region)[:, ::-1].mean(0)[None])[0]
+        return _middle(self.region, self.grid)
 
     def points(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """`count` points (n, 3) LPS mm scattered over the region, anywhere within its voxels."""
@@ -59,26 +65,57 @@ class RigidScan:
         return self.grid.points(chosen + rng.uniform(-0.5, 0.5, chosen.shape))
 
 
-def rigid_scan(scan: sitk.Image, organ: sitk.Image | None, spacing_mm: float) -> RigidScan:
-    """Prepare a scan of any intensities; `organ` is a mask (non-zero) on any grid, without one the body counts."""
+def rigid_scans(
+    scans: tuple[sitk.Image, sitk.Image], organs: tuple[sitk.Image | None, sitk.Image | None], spacing_mm: float
+) -> tuple[RigidScan, RigidScan]:
+    """Prepare a fixed and a moving scan of like intensities, 0 and 1 being the same value in both.
+
+    An organ is a mask (non-zero) on any grid; without one the body counts. The fixed scan is cut to its region. Raises
+    BadInput for a scan without anything in it.
+    """
+    parts = [_read(*given, spacing_mm) for given in zip(scans, organs, strict=True)]
+    for (_, _, _, region, *_), name in zip(parts, ("fixed", "moving"), strict=True):
+        if not region.any():
+            raise BadInput(f"the {name} scan shows nothing to register: give a mask that holds the organ")
+    # Edges lie where they are only if neither side is cut off: the organs' surroundings count, too.
+    limits = [np.percentile(values[region], _PERCENTILES) for values, _, _, region, *_ in parts]
+    low, high = min(pair[0] for pair in limits), max(pair[1] for pair in limits)
+    made = []
+    for number, (values, imaged, organ, region, body, grid) in enumerate(parts):
+        landmark = body if None in organs else organ
+        box = _box(region, _BOX_MARGIN) if number == 0 else (slice(None),) * 3
+        image = np.clip((values[box] - low) / max(high - low, 1e-6), 0.0, 1.0).astype(np.float32)
+        seen = torch.from_numpy(imaged[box].astype(np.float32))
+        start = tuple(s.start or 0 for s in box[::-1])
+        here = grids.crop(grid, start, image.shape[::-1])
+        made.append(RigidScan(torch.from_numpy(image), seen, organ[box], region[box], here, _middle(landmark, grid)))
+    return made[0], made[1]
+
+
+def _read(scan: sitk.Image, organ: sitk.Image | None, spacing_mm: float):
+    """Values, what was imaged, the organ or the body, the same with its surroundings, and the body, all (z, y, x) on
+    cubic voxels, and their grid."""
     grid = grids.isotropic_grid(grids.grid_of(scan), spacing_mm)
     lowest = float(sitk.GetArrayViewFromImage(scan).min())
     values = grids.to_array(grids.resample(sitk.Cast(scan, sitk.sitkFloat32), grid, outside=lowest))
     # Nearest voxels: padding keeps its very value.
     padding = grids.to_array(grids.resample(scan, grid, interpolation="nearest", outside=lowest)) <= lowest
     imaged = _imaged(padding)
-    if organ is None:
-        region = values > _background(values[imaged])
-        region = ndimage.binary_opening(region, iterations=2) & imaged
-    else:
-        region = grids.to_array(grids.resample_mask(organ, grid)) != 0
-    region = _grown(region, _MARGIN_MM / spacing_mm) & imaged
-    # Edges lie where they are only if neither side is cut off: the surroundings count, too.
-    low, high = np.percentile(values[region] if region.any() else values, _PERCENTILES)
-    image = np.clip((values - low) / max(high - low, 1e-6), 0.0, 1.0)
-    return RigidScan(
-        torch.from_numpy(image.astype(np.float32)), torch.from_numpy(imaged.astype(np.float32)), region, grid
-    )
+    body = ndimage.binary_opening(values > _background(values[imaged]), iterations=2) & imaged
+    inside = body if organ is None else grids.to_array(grids.resample_mask(organ, grid)) != 0
+    return values, imaged, inside, _grown(inside, _MARGIN_MM / spacing_mm) & imaged, body, grid
+
+
+def _middle(mask: np.ndarray, grid: Grid) -> np.ndarray:
+    """The middle of a mask (z, y, x), LPS mm (3,)."""
+    return grid.points(np.argwhere(mask)[:, ::-1].mean(0)[None])[0]
+
+
+def _box(region: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
+    """The box around a region and so many voxels more, within the array."""
+    found = ndimage.find_objects(region.astype(np.uint8))[0]
+    sizes = region.shape
+    return tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(found, sizes, strict=True))
 
 
 def _background(values: np.ndarray) -> float:
@@ -92,10 +129,7 @@ def _grown(region: np.ndarray, voxels: float) -> np.ndarray:
     """A region and all within so many voxels of it."""
     if not region.any():
         return region
-    box = tuple(
-        slice(max(s.start - int(voxels) - 2, 0), s.stop + int(voxels) + 2)
-        for s in ndimage.find_objects(region.astype(np.uint8))[0]
-    )
+    box = _box(region, int(voxels) + 2)
     grown = region.copy()
     grown[box] = ndimage.distance_transform_edt(~region[box]) <= voxels
     return grown

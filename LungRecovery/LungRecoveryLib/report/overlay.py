@@ -15,10 +15,12 @@ def draw_overlay(
     labels: list[sitk.Image],
     dice: tuple[float, float],
     path: Path,
+    window: tuple[float, float] | None = None,
 ) -> None:
     """Draw three planes of each image with the fixed labels (blue) and its own (orange); all on the fixed grid.
 
-    `labels`: of the fixed image, of the moving one as it lies and as it was carried over; `dice` before and after.
+    `labels`: of the fixed image, of the moving one as it lies and as it was carried over; `dice` before and after;
+    `window`: the values of black and white, by default from 0 to the brightest of each image.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -33,16 +35,21 @@ def draw_overlay(
     axes = figure.subplots(3, 3)
     titles = ("fixed", f"moving before, Dice {dice[0]:.3f}", f"moving after, Dice {dice[1]:.3f}")
     for column, (array, own, title) in enumerate(zip(arrays, outlines, titles, strict=True)):
-        brightest = float(np.percentile(array[array > array.min()], 99.5)) if (array > array.min()).any() else 1.0
+        black, white = window or (0.0, _brightest(array))
         for row, (cut, aspect) in enumerate(planes):
             plot = axes[row, column]
-            plot.imshow(array[cut], cmap="gray", vmin=0, vmax=brightest, aspect=aspect, origin="lower")
+            plot.imshow(array[cut], cmap="gray", vmin=black, vmax=white, aspect=aspect, origin="lower")
             for shown, colour in ((outlines[0], "#56b4e9"), (own, "#e69f00"))[: 1 if column == 0 else 2]:
-                plot.contour(_borders(shown[cut]), [0.5], colors=colour, linewidths=0.5)
+                plot.contour(_borders(shown[cut]), [0.5], colors=colour, linewidths=0.8)
             plot.set_axis_off()
         axes[0, column].set_title(title, color="white", fontsize=11)
     figure.text(0.5, -0.01, f"Labels: fixed blue, moving orange. {RESEARCH_USE_ONLY}.", color="white", ha="center")
     figure.savefig(path, dpi=110, bbox_inches="tight")
+
+
+def _brightest(array: np.ndarray) -> float:
+    above = array[array > array.min()]
+    return float(np.percentile(above, 99.5)) if above.size else 1.0
 
 
 def _planes(labels: np.ndarray, spacing: tuple[float, float, float]) -> list[tuple[tuple, float]]:

@@ -1,0 +1,67 @@
+"""Brains: labels are carried over, nothing folds, brains of other scanners are aligned first and the text says so."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.evaluate import label_overlap
+from LungRecoveryLib.registration.brain import foreground, register_brains
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from brains import small_brains
+
+SPACING = 3.0
+
+
+def test_labels_of_another_brain_are_carried_over_without_a_fold():
+    fixed, moving = small_brains()
+    found = register_brains(fixed.image, moving.image, preset="fast", threads=1, spacing_mm=SPACING)
+    before = label_overlap(fixed.labels, moving.labels)["mean_dice"]
+    after = label_overlap(fixed.labels, moving.labels, found.transform)["mean_dice"]
+    assert before < 0.7
+    assert after > 0.85
+    assert found.folding_percent == 0.0
+    assert found.similarity_after > found.similarity_before + 0.1
+    assert found.inverse_mean_mm < 0.3
+    assert not found.aligned
+    back = label_overlap(moving.labels, fixed.labels, found.inverse_transform)["mean_dice"]
+    assert back > 0.8
+
+
+def test_brains_that_do_not_lie_in_one_space_are_aligned_first():
+    fixed, moving = small_brains()
+    away, labels = (sitk.Image(image) for image in (moving.image, moving.labels))
+    for image in (away, labels):
+        image.SetOrigin((400.0, -300.0, 900.0))
+    found = register_brains(fixed.image, away, preset="fast", threads=1, spacing_mm=SPACING)
+    assert found.aligned
+    assert "did not lie in one space" in found.notes[0]
+    assert label_overlap(fixed.labels, labels, found.transform)["mean_dice"] > 0.85
+
+
+def test_intensities_of_another_scanner_change_little():
+    fixed, moving = small_brains()
+    scaled = sitk.Cast(moving.image, sitk.sitkFloat32) * 7.3
+    found = register_brains(fixed.image, scaled, preset="fast", threads=1, spacing_mm=SPACING)
+    assert label_overlap(fixed.labels, moving.labels, found.transform)["mean_dice"] > 0.85
+
+
+def test_the_foreground_is_what_is_not_background():
+    fixed, _ = small_brains()
+    inside = sitk.GetArrayViewFromImage(foreground(fixed.image, "fixed")) != 0
+    labelled = sitk.GetArrayViewFromImage(fixed.labels) != 0
+    assert (inside & labelled).sum() > 0.99 * labelled.sum()
+    assert inside.sum() < 1.2 * labelled.sum()
+    with pytest.raises(BadInput, match="fixed image is all alike"):
+        foreground(fixed.image * 0, "fixed")
+
+
+def test_an_unknown_preset_is_refused():
+    fixed, moving = small_brains()
+    with pytest.raises(BadInput, match="no preset 'preview' for brains"):
+        register_brains(fixed.image, moving.image, preset="preview")
+    assert np.isfinite(sitk.GetArrayViewFromImage(fixed.image)).all()
