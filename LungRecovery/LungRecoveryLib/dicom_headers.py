@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungRecoveryLib import grids, hounsfield
+from LungRecoveryLib.dicom_lengths import lengths_fit
 from LungRecoveryLib.errors import BadInput
 
 _MOST_FILES = 100_000
@@ -189,6 +190,8 @@ def ct_headers(files: list[Path]) -> tuple[list[Header], set[str], list[Path]]:
 
 def _header(path: Path) -> Header | None:
     """The header of a DICOM image, or None for a file that holds none (a report, a directory record)."""
+    if not lengths_fit(path):
+        return None
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))

@@ -81,7 +81,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
             f"{path}: cannot be written ({error.strerror or error}); give a writable place with free space"
         ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk, which cannot hold it either
+            unfinished.unlink(missing_ok=True)
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:

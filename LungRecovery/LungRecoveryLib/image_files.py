@@ -1,7 +1,9 @@
 """Image and transform files: read with clear errors, written whole or not at all."""
 
 import gzip
+import math
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from LungRecoveryLib import files
 from LungRecoveryLib.errors import BadInput
 
 MINIMUM_VOXELS = 5
+MOST_VOXELS = 4_000_000_000
+_BEST_DEFLATE = 1032  # how many bytes a byte of a compressed file can stand for, at most
+_MOST_EXTRA = 1 << 27  # bytes after the voxels, which some programs leave
 _FORMATS = {
     ".nii": "NIfTI", ".nii.gz": "NIfTI", ".hdr": "NIfTI", ".img": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD",
     ".mha": "MetaImage", ".mhd": "MetaImage",
@@ -45,6 +50,7 @@ def read_image(path: str | Path) -> sitk.Image:
     place = existing(path)
     if place.is_dir():
         raise BadInput(f"{path}: is a folder; give an image file")
+    check_plausible(place, str(path))
     if place.name.lower().endswith((".nii", ".nii.gz")):
         _check_whole_nifti(place, str(path))
     try:
@@ -57,22 +63,50 @@ def read_image(path: str | Path) -> sitk.Image:
         raise BadInput(f"{path}: cannot be read as an image; give DICOM, NIfTI, NRRD or MHA") from error
 
 
+def check_plausible(path: Path, name: str) -> None:
+    """Raise BadInput where a header claims more voxels than the file can hold, before memory is taken for them."""
+    if path.name.lower().endswith((".mha", ".mhd")):
+        with path.open("rb") as file:
+            dimensions = re.search(rb"^NDims\s*=\s*(\S{0,20})", file.read(4096), re.M)
+        if dimensions and dimensions.group(1) not in (b"2", b"3", b"4"):  # ITK does not survive large ones
+            raise BadInput(f"{name}: its header is damaged; copy or export it again")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return  # reading says what is wrong
+    voxels = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+    if voxels > MOST_VOXELS:
+        raise BadInput(f"{name}: claims {voxels:.3g} voxels, more than any CT has; export it again")
+    alone = path.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".mha"))
+    if alone and voxels > _BEST_DEFLATE * path.stat().st_size:
+        raise BadInput(f"{name}: claims {voxels} voxels in {path.stat().st_size} bytes; copy or export it again")
+
+
 def _check_whole_nifti(path: Path, name: str) -> None:
     """Raise BadInput for a NIfTI file that was cut short: ITK reads it without an error, with arbitrary voxels."""
     import nibabel
 
     try:
         header = nibabel.load(path).header
+    except zlib.error as error:
+        raise BadInput(f"{name}: is damaged; copy or export it again") from error
     except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, OSError, EOFError):
         return  # no NIfTI at all: the reader says so
-    voxels = int(np.prod(header.get_data_shape(), dtype=np.int64))
-    needed = int(header["vox_offset"]) + voxels * header.get_data_dtype().itemsize
+    voxels = math.prod(int(n) for n in header.get_data_shape())
+    offset = float(header["vox_offset"])
+    if not 0 <= offset < 1e9:
+        raise BadInput(f"{name}: its header is damaged; copy or export it again")
+    needed = int(offset) + voxels * header.get_data_dtype().itemsize
     found = 0
     try:
         if path.name.lower().endswith(".gz"):
             with gzip.open(path) as file:  # to the end, where the checksum is
                 while chunk := file.read(1 << 24):
                     found += len(chunk)
+                    if found > needed + _MOST_EXTRA:
+                        raise BadInput(f"{name}: holds far more than its header says; export it again")
         else:
             found = path.stat().st_size
     except (OSError, EOFError, zlib.error) as error:
@@ -100,6 +134,8 @@ def single_volume(image: sitk.Image, name: str) -> sitk.Image:
     if min(size) < MINIMUM_VOXELS:
         raise BadInput(f"{name}: has {min(size)} slices only; give the whole scan")
     spacing = image.GetSpacing()
+    if not np.isfinite([*spacing, *image.GetOrigin(), *image.GetDirection()]).all():
+        raise BadInput(f"{name}: its position in space is not a number; export it again")
     if min(spacing) < 0.05 or max(spacing) > 20:
         shown = " x ".join(f"{s:g}" for s in spacing)
         raise BadInput(f"{name}: its voxels of {shown} mm cannot be those of a CT; correct the voxel size")
@@ -117,6 +153,11 @@ def write_image(image: sitk.Image, path: str | Path) -> None:
             raise BadInput(
                 f"{path}: cannot be written; check its ending (.nii.gz, .nrrd, .mha) and the disk"
             ) from error
+        if unfinished.name.endswith((".nii", ".nii.gz")):  # which ITK cuts short without an error on a full disk
+            try:
+                _check_whole_nifti(unfinished, str(path))
+            except BadInput as error:
+                raise BadInput(f"{path}: could not be written whole; make room on the disk") from error
 
 
 def write_transform(transform: sitk.Transform, path: str | Path) -> None:

@@ -16,7 +16,15 @@ from LungRecoveryLib import dicom, grids, hounsfield
 from LungRecoveryLib.acquisition import Acquisition, best_combination, mismatch, own_penalties
 from LungRecoveryLib.dicom_headers import looks_like_dicom
 from LungRecoveryLib.errors import BadInput
-from LungRecoveryLib.image_files import existing, format_of, read_image, single_volume, write_image, write_transform
+from LungRecoveryLib.image_files import (
+    check_plausible,
+    existing,
+    format_of,
+    read_image,
+    single_volume,
+    write_image,
+    write_transform,
+)
 from LungRecoveryLib.progress import Progress, no_progress, part
 
 __all__ = ["Scan", "read_image", "read_mask", "read_scan", "read_scans", "write_image", "write_transform"]
@@ -197,8 +205,11 @@ def _read(candidate: _Candidate, source: dict, warnings: list[str], progress: Pr
     if found.has_gaps:
         apart = f"{found.thickness_mm:g} mm slices lie {found.slice_spacing_mm:g} mm apart"
         warnings = [*warnings, f"{apart}; the lung between them was not imaged"]
-    for key in image.GetMetaDataKeys():  # may hold names and dates
-        image.EraseMetaData(key)
+    try:
+        for key in image.GetMetaDataKeys():  # may hold names and dates
+            image.EraseMetaData(key)
+    except TypeError:  # a key that is no text, in a damaged header
+        raise BadInput(f"{path}: its header is damaged; copy or export it again") from None
     source |= {"voxel_mm": [round(s, 6) for s in image.GetSpacing()], "size": list(image.GetSize())}
     progress("read", 1.0, candidate.name)
     named = tuple(f"{candidate.name}: {warning}" for warning in warnings)
@@ -248,6 +259,7 @@ def _described(candidate: _Candidate, chosen: _Candidate, baseline: Acquisition 
 
 def _file_acquisition(path: Path, name: str) -> Acquisition:
     """What a file without DICOM tags says of its acquisition: its geometry (the header alone is read)."""
+    check_plausible(path, name)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

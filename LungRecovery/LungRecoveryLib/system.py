@@ -93,6 +93,40 @@ def check_device(device: str) -> None:
             raise BadInput(f"--device {device}: this machine has {count or 'no'} CUDA devices; choose --device cpu")
 
 
+@contextmanager
+def exclusive(path: str | os.PathLike, message: str) -> Iterator[None]:
+    """Hold a lock file within the block; raises BadInput with `message` while another process holds it.
+
+    The system lets go of it when a process ends, however it ends.
+    """
+    with open(path, "a", encoding="utf-8") as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BadInput(message) from error
+        yield
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held so far."""
+    if os.name == "nt":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 1e6
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # macOS counts bytes
+
+
 def lead_process_group() -> None:
     """Make this process the head of a group of its own, so that `end_process_tree` reaches all that it starts.
 

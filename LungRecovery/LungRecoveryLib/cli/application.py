@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from LungRecoveryLib import RESEARCH_USE_ONLY, __version__
-from LungRecoveryLib.cli import analysis, demonstration, enhancement, pair, rigid, scan, sending, viewing
+from LungRecoveryLib.cli import analysis, cohorts, demonstration, enhancement, pair, rigid, scan, sending, viewing
 from LungRecoveryLib.cli.common import Command
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ for name, function, example in (
     ("segment", scan.segment, "lungrecovery segment ct.nii.gz --output lungs.nii.gz"),
     ("enhance", enhancement.enhance, "lungrecovery enhance ct.nii.gz --output enhanced.nii.gz"),
     ("phantom", scan.phantom, "lungrecovery phantom --kind recovering --seed 1 --output patient"),
+    ("cohort", cohorts.cohort, "lungrecovery cohort patients.csv --output cohort --workers 2"),
     ("send", sending.send, "lungrecovery send study/dicom --aet PACS --host pacs.local --port 104"),
     ("info", scan.info, "lungrecovery info --json"),
 ):
