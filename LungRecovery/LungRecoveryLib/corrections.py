@@ -24,6 +24,9 @@ from LungRecoveryLib.anatomy import regions
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.files import atomic_directory
 from LungRecoveryLib.job import Job, job_from
+from LungRecoveryLib.parenchyma.noise import Noise, estimate_noise
+from LungRecoveryLib.parenchyma.scan import ScanNumbers
+from LungRecoveryLib.parenchyma.series import Enhanced, Series
 from LungRecoveryLib.progress import Progress, no_progress
 from LungRecoveryLib.recovery import quality, score
 from LungRecoveryLib.registration.measure import folding_percent, leave_out_padding
@@ -233,6 +236,8 @@ class _Corrected(StudyWork):
             self.progress(f"{timepoint.label}: density", 0.5 * index / len(timepoints))
             visit = self._visit(timepoint)
             changed = timepoint.label in self.corrected
+            if changed:
+                self.series = self._series_for(timepoint, visit)
             measured_again.append(self._measure([visit], 0) if changed else self._stored(timepoint))
             visits.append(visit)
         baseline = self._baseline(visits[0], timepoints[0], measured_again[0])
@@ -244,6 +249,16 @@ class _Corrected(StudyWork):
             measured.append(self._followup_result(visits[index], index, measured_again, stored, baseline))
         warnings = [w for w in self.earlier.warnings if not _of_a_timepoint(w, timepoints)]
         return self._report(self._result(measured, baseline, warnings))
+
+    def _series_for(self, timepoint: TimePointResult, visit: Visit) -> Series:
+        """What enhances a scan anew: the baseline by itself, a follow-up against the baseline as it was measured."""
+        known = [self.earlier.baseline, timepoint]
+        noises = [Noise(**t.parenchyma["noise"]) for t in known if t.parenchyma and t.parenchyma["noise"]]
+        self.noise = {timepoint.label: estimate_noise(visit.scan.image, visit.lungs)}
+        first = None
+        if not timepoint.baseline and self.earlier.baseline.parenchyma:
+            first = ScanNumbers.from_summary(self.earlier.baseline.parenchyma)
+        return Series(self.job.bias_removal, noises, first)
 
     def _visit(self, timepoint: TimePointResult) -> Visit:
         """A time point as its scan would be read; the scan itself only where it is measured again."""
@@ -266,7 +281,10 @@ class _Corrected(StudyWork):
     def _stored(self, timepoint: TimePointResult) -> Measured:
         """What the study measured in a scan."""
         lesion_map = images.read_image(timepoint.layer(self.folder, "lesions"))
-        return Measured(timepoint.density, timepoint.lesions, lesion_map)
+        image = None
+        if "enhanced" in timepoint.files and not timepoint.baseline:
+            image = images.read_image(timepoint.layer(self.folder, "enhanced"))
+        return Measured(timepoint.density, timepoint.lesions, lesion_map, Enhanced(image, timepoint.parenchyma))
 
     def _baseline(self, visit: Visit, timepoint: TimePointResult, measured: Measured) -> BaselineOnGrid:
         """The baseline on the grid of the maps, its lungs and regions replaced where they were corrected."""
@@ -276,9 +294,7 @@ class _Corrected(StudyWork):
             lungs = sitk.Cast(grids.resample_mask(visit.lungs, grids.grid_of(ct)), lungs.GetPixelID())
             atoms = regions.lung_atoms(lungs)
             sick = grids.resample_mask(measured.lesion_map, ct)
-            files = self._write(
-                results.BASELINE, results.BASELINE_LAYERS, ct=ct, lungs=lungs, regions=atoms, lesions=sick
-            )
+            files = self._write_baseline_layers(measured, ct=ct, lungs=lungs, regions=atoms, lesions=sick)
         atoms, sick = (images.read_image(timepoint.layer(self.folder, layer)) for layer in ("regions", "lesions"))
         return BaselineOnGrid(ct, lungs, regions.region_masks(atoms), files, sick)
 

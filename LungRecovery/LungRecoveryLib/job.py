@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 
 from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.parenchyma.dates import BiasRemoval
 from LungRecoveryLib.recovery import quality, score
 from LungRecoveryLib.recovery.density import DEFAULT_BANDS, Band
 from LungRecoveryLib.resources import SHIPPED_WEIGHTS
@@ -60,6 +61,7 @@ class Job(PairOptions):
     bands: tuple[Band, ...] = DEFAULT_BANDS
     quality_thresholds: quality.Thresholds = field(default_factory=quality.Thresholds)
     score_thresholds: score.Thresholds = field(default_factory=score.Thresholds)
+    bias_removal: BiasRemoval = field(default_factory=BiasRemoval)
 
 
 @cache
@@ -117,6 +119,7 @@ def job_from(content: Mapping[str, Any], name: str = "the job") -> Job:
         given["bands"] = _bands(content.pop("bands"))
     for key, defaults in (("quality_thresholds", quality.Thresholds()), ("score_thresholds", score.Thresholds())):
         given[key] = _thresholds(content.pop(key, {}), defaults, key)
+    given["bias_removal"] = BiasRemoval(**content.pop("bias_removal", {}))
     job = Job(**given, **content)
     _check_labels(job.timepoints)
     _check_days(job.timepoints)
@@ -138,7 +141,7 @@ def to_json(job: Job) -> dict[str, Any]:
     ]
     content["output"] = str(job.output)
     content["bands"] = [asdict(band) for band in job.bands]
-    for key in ("quality_thresholds", "score_thresholds"):
+    for key in ("quality_thresholds", "score_thresholds", "bias_removal"):
         content[key] = asdict(getattr(job, key))
     return content | {f.name: getattr(job, f.name) for f in fields(job) if f.name not in content}
 

@@ -56,14 +56,16 @@ FOLLOWUP_LAYERS = {
 }
 # Made where registration started from a probabilistic network.
 UNCERTAINTY_LAYER = {"uncertainty": "uncertainty.nii.gz"}
+# Made where a scan shows healthy parenchyma to compare with: the baseline's on the grid of the maps, a follow-up's on
+# its own.
+ENHANCED_LAYER = {"enhanced": "enhanced.nii.gz"}
 ABSENT = {
     "lobes": "this version does not segment lobes; the lungs are divided into thirds of their height instead",
     "severity": "the CT severity score (0 to 25) is a sum over five lobes, which are not segmented",
-    "enhanced": "this version does not make the parenchyma-enhanced image",
 }
 
 # What not every time point has: the baseline is not registered, and a study of another program may hold no lesions.
-_OPTIONAL = ("jacobian", "change", "quality", "registration", "lesions", "lesion_fates", "lesion_classes")
+_OPTIONAL = ("jacobian", "change", "quality", "registration", "lesions", "lesion_fates", "lesion_classes", "parenchyma")
 
 # Folder names that are taken, or that Windows refuses whatever their case.
 _RESERVED = {BASELINE, FIGURES, DICOM, "patient", "con", "prn", "aux", "nul"} | {
@@ -79,7 +81,8 @@ class TimePointResult:
 
     The tables map a region's id to measures: `density` from the scan's own voxels, like `lesions`; `jacobian`, `change`
     and `lesion_classes` over the baseline's lung on the baseline's grid (follow-ups only); `scores` for both.
-    `lesion_fates` lists what became of each lesion since the baseline. `files` maps a layer to its path
+    `lesion_fates` lists what became of each lesion since the baseline. `parenchyma` tells of the enhanced image: the
+    scan's baseline, noise, calibration and what was taken out between the dates. `files` maps a layer to its path
     relative to the study's folder. `reliable` is False where the registration failed its quality gate.
     """
 
@@ -100,6 +103,7 @@ class TimePointResult:
     lesions: RegionTable | None = None
     lesion_fates: list[dict[str, Any]] | None = None
     lesion_classes: RegionTable | None = None
+    parenchyma: dict[str, Any] | None = None
     quality: dict[str, Any] | None = None
     registration: dict[str, Any] | None = None
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from ..grids import grid_of, to_image
 from .noise import differences
-from .scan import Parenchyma
+from .scan import Parenchyma, ScanNumbers
 
 _MOST_RATIO = 2.0  # of lung volumes between which the sponge holds
 _UNEXPLAINED_HU = 30.0
@@ -45,7 +45,7 @@ def sponge_level(level_hu: float, ratio: float) -> float:
     return (level_hu + 1000.0) / ratio - 1000.0
 
 
-def inspiration(baseline: Parenchyma, followup: Parenchyma) -> Inspiration:
+def inspiration(baseline: ScanNumbers, followup: ScanNumbers) -> Inspiration:
     """How a follow-up's breath differs from the baseline's, from the measured lung volumes."""
     ratio = followup.volume_ml / baseline.volume_ml
     expected = sponge_level(baseline.baseline.level_hu, ratio)
@@ -58,7 +58,7 @@ def inspiration(baseline: Parenchyma, followup: Parenchyma) -> Inspiration:
 
 
 def comparable(
-    first: Parenchyma, own: Parenchyma, breath: Inspiration, removal: BiasRemoval, lungs: sitk.Image
+    first: ScanNumbers, own: Parenchyma, breath: Inspiration, removal: BiasRemoval, lungs: sitk.Image
 ) -> sitk.Image:
     """A follow-up's enhanced image as it is compared with the first date's, int16 on the follow-up's grid.
 
@@ -75,7 +75,7 @@ def comparable(
     return to_image(np.clip(np.rint(values), *first.baseline.clip).astype(np.int16), grid_of(own.excess))
 
 
-def summary(first: Parenchyma, own: Parenchyma, breath: Inspiration, removal: BiasRemoval, softened: bool) -> dict:
+def summary(first: ScanNumbers, own: ScanNumbers, breath: Inspiration, removal: BiasRemoval, softened: bool) -> dict:
     """What was taken out of a follow-up, ready for JSON."""
     applied: Mapping[str, Any] = {
         "baseline": removal.baseline,
@@ -89,7 +89,7 @@ def summary(first: Parenchyma, own: Parenchyma, breath: Inspiration, removal: Bi
     }
 
 
-def warnings(first: Parenchyma, own: Parenchyma, breath: Inspiration, removal: BiasRemoval) -> list[str]:
+def warnings(first: ScanNumbers, own: ScanNumbers, breath: Inspiration, removal: BiasRemoval) -> list[str]:
     """What a reader must know of two dates' scans before comparing them, as sentences."""
     found = differences(first.noise, own.noise)
     if removal.inspiration and breath.reason is not None:

@@ -17,7 +17,7 @@ from .tissue import Tissue, distance_mm, plane_along, smoothed
 TUBES_HU = 0.0
 _FILL_MM = (1.5, 3.0, 6.0)
 _RIM_MM = 1.5  # beside tubes, blurred by the scanner
-_SURFACE_MM = 1.6  # of the lung's surface that is not parenchyma alone
+_SURFACE_MM = 3.0  # of the lung's blurred surface, which is not parenchyma alone
 # Contrasts (HU above the baseline) that are looked for in turn, each drawn at half its height, and the SD in mm of the
 # mean that does so; the last one is as wide as the noise requires.
 _VISIBLE = ((240.0, 0.9), (90.0, 1.3))

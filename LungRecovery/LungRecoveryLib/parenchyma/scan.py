@@ -28,6 +28,28 @@ _CUT_SHARE = 0.25
 _SMALL_LUNG = 0.2
 
 
+@dataclass(frozen=True)
+class ScanNumbers:
+    """What of a scan other dates are compared with."""
+
+    baseline: Baseline
+    noise: Noise | None
+    calibration: Calibration
+    volume_ml: float
+    cut: bool
+
+    @classmethod
+    def from_summary(cls, summary: dict[str, Any]) -> "ScanNumbers":
+        """The numbers from :meth:`Parenchyma.summary`, as a study keeps it."""
+        return cls(
+            Baseline(**summary["baseline"]),
+            None if summary["noise"] is None else Noise(**summary["noise"]),
+            Calibration(**summary["calibration"]),
+            summary["volume_ml"],
+            summary["cut"],
+        )
+
+
 @dataclass
 class Parenchyma:
     """A scan's parenchyma.
@@ -52,6 +74,10 @@ class Parenchyma:
     def enhanced(self) -> sitk.Image:
         """The enhanced image, int16: the excess cut to the baseline's range."""
         return enhanced_image(self.excess, self.baseline)
+
+    def numbers(self) -> ScanNumbers:
+        """What other dates are compared with."""
+        return ScanNumbers(self.baseline, self.noise, self.calibration, self.volume_ml, self.cut)
 
     def summary(self) -> dict[str, Any]:
         """The numbers, ready for JSON."""
