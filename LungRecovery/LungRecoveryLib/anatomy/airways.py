@@ -24,6 +24,7 @@ _STRAIGHT = 0.6  # |l1| / l2
 _DARKER_HU = 25.0  # than the parenchyma nearby
 _SURELY_AIR_HU = -930.0
 _NOISE_VOXELS = 0.6
+_JUNCTION_HU, _JUNCTION_AIR_HU, _JUNCTION_VOXELS = 60.0, -900.0, 2
 _BRIGHT_HU = -400.0  # nothing brighter shines into the curvature
 _LUMEN_HU = -500.0  # between air and soft tissue
 _AIR_HU = -1000.0
@@ -75,8 +76,12 @@ def _tree(hu: np.ndarray, inside: np.ndarray, trunk: np.ndarray, spacing: float)
     """The lumen, (z, y, x) bool: dark tubes that hang on the trunk, grown to the middle of their walls."""
     seed = trunk & (hu < _LUMEN_HU)
     base = parenchyma(hu, inside, spacing)
-    dark = ndimage.gaussian_filter(hu, _NOISE_VOXELS) < np.maximum(base - _DARKER_HU, _SURELY_AIR_HU)
-    at = np.flatnonzero(without_border((inside | dilate(trunk, 3.0)) & dark))
+    smooth = ndimage.gaussian_filter(hu, _NOISE_VOXELS)
+    allowed = without_border(inside | dilate(trunk, 3.0))
+    dark = smooth < np.maximum(base - _DARKER_HU, _SURELY_AIR_HU)
+    # The middle of a narrow lumen in a thick wall is dark only before it is smoothed.
+    dark |= hu < np.minimum(base - _DARKER_HU, _JUNCTION_AIR_HU)
+    at = np.flatnonzero(allowed & dark)
     image = np.clip(hu, _AIR_HU - 24.0, _BRIGHT_HU)
     tube = np.zeros(at.size, bool)
     for scale in _SCALES_MM:
@@ -84,6 +89,9 @@ def _tree(hu: np.ndarray, inside: np.ndarray, trunk: np.ndarray, spacing: float)
         tube |= (across > _CURVATURE) & (np.abs(along) < _STRAIGHT * across)
     core = seed.copy()
     core.flat[at[tube]] = True
+    # Where a bronchus divides it is round, not tubular: air there joins the branches to each other.
+    air = allowed & (smooth < np.minimum(base - _JUNCTION_HU, _JUNCTION_AIR_HU))
+    core |= air & ndimage.binary_dilation(core, iterations=_JUNCTION_VOXELS)
     core = _joined(core, seed)
     core &= ~_leaks(core, trunk, spacing)
     core = _joined(core, seed)

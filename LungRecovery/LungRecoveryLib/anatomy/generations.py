@@ -11,6 +11,7 @@ TRACHEA = 1
 _MOST = 12
 _SPUR_MM = 5.0  # ends of the skeleton that leave the lumen by less are no branches
 _SPUR_RADII = 2.0
+_SAME_VOXELS = 3.0
 
 
 def generations(lumen: np.ndarray, trunk: np.ndarray, grid: Grid) -> np.ndarray:
@@ -30,7 +31,8 @@ def generations(lumen: np.ndarray, trunk: np.ndarray, grid: Grid) -> np.ndarray:
     root = tuple(central[np.argmax(grid.points(central[:, ::-1])[:, 2])])
     parent, order = _walk(skeleton, points, root)
     radius = ndimage.distance_transform_edt(np.pad(lumen, 1))[1:-1, 1:-1, 1:-1][skeleton]
-    generation = _count(parent, order, _SPUR_MM / grid.spacing[0] + _SPUR_RADII * radius)
+    least = _SPUR_MM / grid.spacing[0] + _SPUR_RADII * radius
+    generation = _count(parent, order, least, radius + _SAME_VOXELS)
     at = np.zeros(lumen.shape, np.uint8)
     at[tuple(points.T)] = np.minimum(generation, _MOST)
     nearest = ndimage.distance_transform_edt(at == 0, return_distances=False, return_indices=True)
@@ -50,10 +52,11 @@ def _walk(skeleton: np.ndarray, points: np.ndarray, root: tuple[int, ...]) -> tu
     return parent, np.argsort(distance)[: int(np.isfinite(distance).sum())]
 
 
-def _count(parent: np.ndarray, order: np.ndarray, least: np.ndarray) -> np.ndarray:
+def _count(parent: np.ndarray, order: np.ndarray, least: np.ndarray, apart: np.ndarray) -> np.ndarray:
     """The generation of every point of the skeleton, 0 for points that do not hang on the root.
 
-    `least` is how far, in voxels, the tree must go on beyond the point at which a branch leaves to count as one.
+    `least` is how far, in voxels, the tree must go on beyond the point at which a branch leaves to count as one;
+    within `apart` voxels of a branching another is the same: a skeleton divides three ways in two steps.
     """
     reach = np.zeros(len(parent))
     for point in order[::-1]:
@@ -61,8 +64,13 @@ def _count(parent: np.ndarray, order: np.ndarray, least: np.ndarray) -> np.ndarr
             reach[parent[point]] = max(reach[parent[point]], reach[point] + 1.0)
     grown = (parent >= 0) & (reach >= least[parent])
     branches = np.bincount(parent[grown], minlength=len(parent))
-    generation = np.zeros(len(parent), int)
+    generation, since = np.zeros(len(parent), int), np.full(len(parent), np.inf)
     for point in order:
         above = parent[point]
-        generation[point] = TRACHEA if above < 0 else generation[above] + (branches[above] > 1)
+        if above < 0:
+            generation[point] = TRACHEA
+            continue
+        divides = branches[above] > 1 and since[above] >= apart[above]
+        generation[point] = generation[above] + divides
+        since[point] = 0.0 if divides else since[above] + 1.0
     return generation
