@@ -105,7 +105,7 @@ def test_a_study_reads_back_as_it_was_written(tmp_path):
 def test_layers_that_nobody_makes_are_named_with_a_reason():
     """The schema's `absent` tells a program what it need not look for."""
     content = results.to_json(study())
-    assert set(content["absent"]) == {"lesions", "enhanced"}
+    assert set(content["absent"]) == {"lobes", "severity"}
     assert all(len(reason.split()) > 4 for reason in content["absent"].values())
     assert content["notice"] == "Research use only; not for diagnosis"
 

@@ -47,11 +47,12 @@ def without_timings(folder: Path) -> dict:
 def test_the_folder_holds_what_the_contract_names(small_study, result):
     """Every file of the contract, no other, folders named by safe labels, and no layer that nobody makes."""
     assert names(small_study) == TOP | {"baseline", "day-30", "kontrolle"}
-    assert names(small_study / "baseline") == {"ct.nii.gz", "lungs.nii.gz", "regions.nii.gz"}
-    files = {"transform.h5", "inverse_transform.h5", "lungs.nii.gz"} | {f"{layer}.nii.gz" for layer in MAPS}
+    own = {"lungs.nii.gz", "lesions.nii.gz", "enhanced.nii.gz"}
+    assert names(small_study / "baseline") == {"ct.nii.gz", "regions.nii.gz"} | own
+    files = {"transform.h5", "inverse_transform.h5"} | own | {f"{layer}.nii.gz" for layer in MAPS}
     assert names(small_study / "day-30") == names(small_study / "kontrolle") == files
     assert any((small_study / "figures").glob("*.png"))
-    assert set(result.absent) == {"lesions", "enhanced"}
+    assert set(result.absent) == {"lobes", "severity"}
     assert not list(small_study.parent.glob(".*"))
     for timepoint in result.timepoints:
         for layer in timepoint.files:
