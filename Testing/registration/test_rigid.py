@@ -26,7 +26,10 @@ def found_and_error(venous, arterial, masks: bool = True, **options):
     return found, mean_error_mm(found.transform, arterial.from_body, venous.liver)
 
 
-@pytest.mark.parametrize(("metric", "limit_mm"), [("nmi", 0.6), ("mi", 0.6), ("ncc", 0.9), ("mind", 0.6)])
+@pytest.mark.parametrize(
+    ("metric", "limit_mm"),
+    [("nmi", 0.6), ("mi", 0.6), ("ncc", 0.9), pytest.param("mind", 0.6, marks=pytest.mark.slow)],
+)
 def test_every_metric_recovers_the_motion_between_the_phases(metric, limit_mm):
     """Voxels are 4 mm here: the limits are a sixth to a quarter of them."""
     venous, arterial = small_abdomen()
