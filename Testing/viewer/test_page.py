@@ -79,6 +79,7 @@ def test_overlay_opacity_range_and_window(tab):
     tab.shows(lambda picture: grey_of(picture).mean() < before - 5)  # the lung is black in it
 
 
+@pytest.mark.slow
 def test_comparisons_and_the_baseline_beside_the_followup(tab):
     seen = [grey_of(tab.shows(lambda picture: coloured(picture) > 1))]
     for name in ("Checker", "Difference", "Fade", "Edges"):
