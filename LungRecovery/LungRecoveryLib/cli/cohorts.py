@@ -24,9 +24,7 @@ def cohort(
     spacing: Annotated[float | None, typer.Option(help="Voxel size of registration and maps in mm.")] = None,
     dicom: Annotated[bool, typer.Option("--dicom", help="Write every study as DICOM objects too.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="The same for every patient.")] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of a patient (default: an even share).")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a patient (default: an even share).")] = None,
     as_json: Json = False,
 ) -> None:
     """Analyse every patient of a manifest.
