@@ -44,11 +44,12 @@ def folder(small_scans, tmp_path, monkeypatch):
 
 def test_every_command_of_the_readme_succeeds(folder):
     found = commands()
-    assert {words[0] for words in found} == {"analyze", "register", "evaluate", "segment", "phantom", "info", "view"}
+    expected = {"analyze", "register", "evaluate", "segment", "enhance", "phantom", "info", "view"}
+    assert {words[0] for words in found} == expected
     for words in found:
         done = CliRunner().invoke(app, [*words, *QUICK.get(words[0], [])])
         assert done.exit_code == 0, f"lungrecovery {' '.join(words)}: {done.output}"
-    for made in ("study/report.html", "pair/transform.h5", "lungs.nii.gz", "patient/truth.json"):
+    for made in ("study/report.html", "pair/transform.h5", "lungs.nii.gz", "enhanced.nii.gz", "patient/truth.json"):
         assert (folder / made).is_file()
 
 

@@ -17,6 +17,7 @@ BLOOD_RANGE_HU = (15.0, 75.0)  # anaemia to dense blood, without contrast medium
 CONTRAST_HU = 110.0
 _WORKING_MM = 2.0
 _LUMEN_MM = 2.5  # of a tube's wall that is not looked at
+_WALL_VOXELS = 1.5  # that the wall blurs into, where voxels are coarse
 _LEAST_VOXELS = 30
 _FROM_LUNG_MM = 6.0
 _SOFT_HU = (-20.0, 700.0)
@@ -70,7 +71,8 @@ def check_calibration(ct: sitk.Image, lungs: sitk.Image, airways: sitk.Image | N
 
 
 def _air(ct: sitk.Image, airways: sitk.Image) -> float | None:
-    """The median HU of the trachea's middle; of the main bronchi where the trachea is not in the field."""
+    """The median HU of the trachea's middle, of the main bronchi where the trachea is not in the field; None where
+    voxels are too coarse for a middle that the wall does not blur into."""
     labels = sitk.GetArrayViewFromImage(airways)
     hu = sitk.GetArrayViewFromImage(ct)
     for label in (1, 2):
@@ -79,7 +81,7 @@ def _air(ct: sitk.Image, airways: sitk.Image) -> float | None:
             continue
         box = crop_to_mask(to_image(mask, ct), 4.0)
         cut = window(grid_of(ct), box)
-        core = distance_mm(mask[cut], box) >= _LUMEN_MM
+        core = distance_mm(mask[cut], box) >= max(_LUMEN_MM, _WALL_VOXELS * max(box.spacing))
         if np.count_nonzero(core) >= _LEAST_VOXELS:
             return float(np.median(hu[cut][core]))
     return None

@@ -30,7 +30,7 @@ class Repeatability:
     """How far a lesion's volume differs between two scans of unchanged lung: what is less is no change.
 
     A change counts beyond `relative` of the larger volume plus `absolute_ml`; a lesion is gone (or was not there)
-    below `gone` of its volume at the other date. Measured on unchanged phantoms in two breaths.
+    below `gone` of its volume at the other date. Cautious choices, not measured on scans repeated on one day.
     """
 
     relative: float = 0.20
