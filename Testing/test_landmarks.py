@@ -14,7 +14,7 @@ FOLLOWUP = BASELINE + np.array([[5.0, -1.0, 30.5], [4.0, 2.0, 31.0], [3.5, 0.5, 
 
 
 def write(path, text):
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -23,6 +23,7 @@ from .weights import Weights, load_weights
 _COARSE = (Level(4, 4, 40, 0.3, 1.0), Level(4, 2, 40, 0.2, 1.0))
 # What a network leaves of a very deep breath is still many voxels at half resolution.
 _COARSE_AGAIN = Level(4, 4, 30, 0.4, 0.3)
+_COARSEST_MM = 8.0  # of images worth another look after a network, which works on 12 and 6 mm
 # Levels of refinement from rest, and from a network's start. The preview is the network alone.
 FROM_REST: dict[str, tuple[Level, ...]] = {
     "fast": (*_COARSE, Level(2, 4, 40, 0.15, 0.5)),
@@ -133,11 +134,19 @@ def _attempt(
             if levels and not helps(pair, alignment, start):
                 start, levels = None, FROM_REST[plan.preset]
                 notes.append("The network's start matched worse than none; refined from rest.")
+            elif levels:
+                levels = _not_seen_by_the_network(levels, spacing_mm)
     with timed(seconds, "refine", device):
         velocity = refinement.refine(pair, alignment, levels, start, lambda f: progress("refine", 0.25 + 0.65 * f))
     moved = replace(velocity, coefficients=velocity.coefficients.cpu())
     deformation = Deformation(alignment, moved, pair.fixed_box)
     return Deformed(deformation, str(device), network, uncertain, seconds, notes)
+
+
+def _not_seen_by_the_network(levels: tuple[Level, ...], spacing_mm: float) -> tuple[Level, ...]:
+    """The levels whose images are no coarser than those that the network has matched better than they could, and the
+    last one."""
+    return tuple(level for level in levels if level.scale * spacing_mm <= _COARSEST_MM) or levels[-1:]
 
 
 def predicted(
