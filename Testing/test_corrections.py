@@ -87,6 +87,7 @@ def test_a_corrected_follow_up_changes_its_own_results(small_study, small_scans,
 
 
 @pytest.mark.usefixtures("no_report")
+@pytest.mark.slow
 def test_corrected_baseline_lungs_change_every_region(small_study, small_scans, eroded, tmp_path):
     """The regions are drawn anew and every follow-up is measured over them; transforms and warped scans stay."""
     item = CorrectedLungs("baseline", small_scans / "0.mha", eroded(0))
@@ -141,6 +142,7 @@ def test_a_correction_that_cannot_be_made(small_study, small_scans, tmp_path, lu
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.slow
 def test_the_worker_takes_a_correction(small_study, tmp_path, capsys):
     """The whole way with the report, which names the reader's verdict and comment."""
     job = {

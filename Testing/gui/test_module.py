@@ -47,6 +47,7 @@ def own_panel(module, monkeypatch):
 
 
 @pytest.mark.timeout(1200)  # it computes, and the computer may be busy
+@pytest.mark.slow
 def test_the_modules_own_test(scene, own_panel, module, standin, offline):
     """A patient is made, an analysis cancelled, another one shown and exported; nothing is asked of any network."""
     module.LungRecoveryTest().runTest()

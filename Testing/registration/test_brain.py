@@ -43,6 +43,7 @@ def test_brains_that_do_not_lie_in_one_space_are_aligned_first():
     assert label_overlap(fixed.labels, labels, found.transform)["mean_dice"] > 0.85
 
 
+@pytest.mark.slow
 def test_intensities_of_another_scanner_change_little():
     fixed, moving = small_brains()
     scaled = sitk.Cast(moving.image, sitk.sitkFloat32) * 7.3

@@ -28,7 +28,12 @@ def found_and_error(venous, arterial, masks: bool = True, **options):
 
 @pytest.mark.parametrize(
     ("metric", "limit_mm"),
-    [("nmi", 0.6), ("mi", 0.6), ("ncc", 0.9), pytest.param("mind", 0.6, marks=pytest.mark.slow)],
+    [
+        ("nmi", 0.6),
+        pytest.param("mi", 0.6, marks=pytest.mark.slow),
+        ("ncc", 0.9),
+        pytest.param("mind", 0.6, marks=pytest.mark.slow),
+    ],
 )
 def test_every_metric_recovers_the_motion_between_the_phases(metric, limit_mm):
     """Voxels are 4 mm here: the limits are a sixth to a quarter of them."""
@@ -39,6 +44,7 @@ def test_every_metric_recovers_the_motion_between_the_phases(metric, limit_mm):
     assert found.after < found.before
 
 
+@pytest.mark.slow
 def test_squares_of_differences_do_for_one_phase():
     venous, _ = small_abdomen()
     shift = sitk.Euler3DTransform()
@@ -55,6 +61,7 @@ def test_thirty_degrees_and_fifty_millimetres_without_any_mask():
     assert error < 1.0
 
 
+@pytest.mark.slow
 def test_a_scan_that_resampling_has_padded_is_not_held_by_the_padding():
     venous, arterial = small_abdomen()
     turn = sitk.Euler3DTransform()
@@ -84,6 +91,7 @@ def test_an_initial_transform_replaces_the_search():
     assert error < 0.6
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_transform():
     venous, arterial = small_abdomen()
     start = {"initial": sitk.Euler3DTransform(arterial.from_body), "seed": 3}

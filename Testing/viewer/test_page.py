@@ -57,6 +57,7 @@ def test_the_time_point_slider_changes_pictures_table_and_verdict(tab):
     assert tab.page.locator("#regions tbody tr").count() > 5
 
 
+@pytest.mark.slow
 def test_overlay_opacity_range_and_window(tab):
     before = tab.shows(lambda picture: coloured(picture) > 1)
     strong = coloured(before)
@@ -125,6 +126,7 @@ def test_the_crosshair_follows_the_pointer_with_values_in_units(tab):
     tab.wait(f"window.trame.state.get('panes')[0].value !== {slices[0]}")
 
 
+@pytest.mark.slow
 def test_charts_have_the_points_of_the_study(tab, small_study):
     tab.page.click("#tab-charts")
     tab.page.wait_for_selector(".chart .points path", state="attached")
@@ -156,6 +158,7 @@ def test_files_download(tab, small_study):
     assert offered == sum(1 for path in small_study.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_a_second_tab_and_a_reload_go_on_where_it_was(tab, open_tab, viewer):
     second = open_tab(f"http://127.0.0.1:{viewer.port}/", context=tab.page.context)  # the cookie opens it
     second.page.keyboard.press("2")
