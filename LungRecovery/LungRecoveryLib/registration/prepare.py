@@ -1,6 +1,6 @@
 """A pair of scans as refinement sees it: lungs on a neutral ground, on cropped isotropic grids, as a pyramid."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -104,18 +104,8 @@ def prepare(
     device: torch.device,
 ) -> PreparedPair:
     """Crop both scans (HU) to their lungs (non-zero labels), with cubic voxels of `spacing_mm` along their own axes."""
-    fixed_box, fixed_labels, fixed_image = _lungs_on_ground(fixed, fixed_lungs, spacing_mm)
-    moving_box, moving_labels, moving_image = _lungs_on_ground(moving, moving_lungs, spacing_mm)
-    return PreparedPair(
-        fixed=torch.from_numpy(fixed_image).to(device),
-        moving=torch.from_numpy(moving_image).to(device),
-        mask=torch.from_numpy(grids.to_array(fixed_labels, np.float32)).clamp_(max=1).to(device),
-        fixed_box=fixed_box,
-        moving_box=moving_box,
-        fixed_lungs=fixed_labels,
-        moving_lungs=moving_labels,
-        moving_limits=_limits(moving, moving_labels),
-    )
+    fixed_side = _lungs_on_ground(fixed, fixed_lungs, spacing_mm)
+    return _joined(fixed_side, _lungs_on_ground(moving, moving_lungs, spacing_mm), moving, device)
 
 
 def prepare_brains(
@@ -130,8 +120,20 @@ def prepare_brains(
 
     Intensities are divided by the brain's 99.5th percentile; around the brain they are 0.
     """
-    fixed_box, fixed_labels, fixed_image = _brain_on_ground(fixed, fixed_brain, spacing_mm)
-    moving_box, moving_labels, moving_image = _brain_on_ground(moving, moving_brain, spacing_mm)
+    fixed_side = _brain_on_ground(fixed, fixed_brain, spacing_mm)
+    moving_side = _brain_on_ground(moving, moving_brain, spacing_mm)
+    return replace(_joined(fixed_side, moving_side, moving, device), has_density=False)
+
+
+def _joined(
+    fixed_side: tuple[Grid, sitk.Image, np.ndarray],
+    moving_side: tuple[Grid, sitk.Image, np.ndarray],
+    moving: sitk.Image,
+    device: torch.device,
+) -> PreparedPair:
+    """The pair of two sides, each a box with its labels and its image on it; `moving` is the whole moving scan."""
+    fixed_box, fixed_labels, fixed_image = fixed_side
+    moving_box, moving_labels, moving_image = moving_side
     return PreparedPair(
         fixed=torch.from_numpy(fixed_image).to(device),
         moving=torch.from_numpy(moving_image).to(device),
@@ -141,7 +143,6 @@ def prepare_brains(
         fixed_lungs=fixed_labels,
         moving_lungs=moving_labels,
         moving_limits=_limits(moving, moving_labels),
-        has_density=False,
     )
 
 
