@@ -8,7 +8,12 @@ from pathlib import Path
 from LungRecoveryLib.errors import MissingDependency
 from LungRecoveryLib.results import REPORT_HTML
 
-_PACKAGES = {"slicer": "slicer-core", "trame_slicer": "trame-slicer", "trame_plotly": "trame-plotly"}
+_PACKAGES = {
+    "slicer_core": "slicer-core",
+    "slicer_layer_dm": "slicer-layer-dm",
+    "trame_slicer": "trame-slicer",
+    "trame_plotly": "trame-plotly",
+}
 _DRAW = """
 import vtkmodules.vtkRenderingOpenGL2
 from vtkmodules.vtkRenderingCore import vtkRenderer, vtkRenderWindow
