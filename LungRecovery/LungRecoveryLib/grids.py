@@ -108,6 +108,12 @@ def window(whole: Grid, part: Grid) -> tuple[slice, slice, slice]:
     return tuple(slice(a, a + n) for a, n in zip(start[::-1], part.shape, strict=True))
 
 
+def crop_to_window(grid: Grid, window: tuple[slice, slice, slice]) -> Grid:
+    """The part of a grid under the slices (z, y, x) of an array on it; the inverse of :func:`window`."""
+    start, size = zip(*((s.start, s.stop - s.start) for s in window[::-1]), strict=True)
+    return crop(grid, start, size)
+
+
 def crop_to_mask(mask: sitk.Image, margin_mm: float) -> Grid:
     """The part of a mask's grid that holds its non-zero voxels and `margin_mm` around, cut at the grid's border.
 

@@ -14,10 +14,10 @@ from ..grids import Grid, crop_to_mask, grid_of, isotropic_grid, resample, resam
 from .body import air_in_body
 from .generations import generations
 from .trachea import central_airways
-from .tubes import curvatures, parenchyma, without_border
+from .tubes import curvatures, parenchyma, tube_spacing, without_border
 from .working import Working, ball, components, dilate, working_volume
 
-_SPACING_MM = (1.0, 1.5)
+_FINEST_MM = 1.0
 _SCALES_MM = (1.0, 1.5, 2.2, 3.2)
 _CURVATURE = 30.0  # HU of scale-normalised second curvature
 _STRAIGHT = 0.6  # |l1| / l2
@@ -67,9 +67,7 @@ def _window(ct: sitk.Image, lungs: sitk.Image, central: sitk.Image) -> Grid:
     """The cubic grid in the scan's axes around lungs and central airways."""
     grid = grid_of(ct)
     both = (sitk.GetArrayViewFromImage(lungs) != 0) | (to_array(resample_mask(central, grid)) != 0)
-    return isotropic_grid(
-        crop_to_mask(to_image(both, grid), _MARGIN_MM), float(np.clip(np.median(grid.spacing), *_SPACING_MM))
-    )
+    return isotropic_grid(crop_to_mask(to_image(both, grid), _MARGIN_MM), tube_spacing(grid, _FINEST_MM))
 
 
 def _tree(hu: np.ndarray, inside: np.ndarray, trunk: np.ndarray, spacing: float) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from skimage.graph import MCP_Geometric
 from skimage.morphology import skeletonize
 
-from ..grids import Grid
+from ..grids import Grid, crop_to_window
+from .working import bounding_box
 
 TRACHEA = 1
 _MOST = 12
@@ -22,6 +24,15 @@ def generations(lumen: np.ndarray, trunk: np.ndarray, grid: Grid) -> np.ndarray:
     from do not count as branches.
     """
     labels = np.zeros(lumen.shape, np.uint8)
+    if lumen.any():
+        box = bounding_box(lumen, 1)
+        labels[box] = _generations(lumen[box], trunk[box], crop_to_window(grid, box))
+    return labels
+
+
+def _generations(lumen: np.ndarray, trunk: np.ndarray, grid: Grid) -> np.ndarray:
+    """:func:`generations` within the box that holds the lumen."""
+    labels = np.zeros(lumen.shape, np.uint8)
     skeleton = skeletonize(lumen)
     points = np.argwhere(skeleton)
     central = np.argwhere(skeleton & trunk)
@@ -33,10 +44,9 @@ def generations(lumen: np.ndarray, trunk: np.ndarray, grid: Grid) -> np.ndarray:
     radius = ndimage.distance_transform_edt(np.pad(lumen, 1))[1:-1, 1:-1, 1:-1][skeleton]
     least = _SPUR_MM / grid.spacing[0] + _SPUR_RADII * radius
     generation = _count(parent, order, least, radius + _SAME_VOXELS)
-    at = np.zeros(lumen.shape, np.uint8)
-    at[tuple(points.T)] = np.minimum(generation, _MOST)
-    nearest = ndimage.distance_transform_edt(at == 0, return_distances=False, return_indices=True)
-    labels[lumen] = at[tuple(n[lumen] for n in nearest)]
+    on_tree = generation > 0
+    _, nearest = cKDTree(points[on_tree]).query(np.argwhere(lumen))
+    labels[lumen] = np.minimum(generation[on_tree], _MOST)[nearest]
     return labels
 
 

@@ -3,9 +3,18 @@
 import numpy as np
 from scipy import ndimage
 
+from ..grids import Grid
+
 _PARENCHYMA_SPREAD_HU = 120.0  # healthy lung is not denser than the scan's median by more
 _PARENCHYMA_HU = (-750.0, -500.0)
 _NEARBY_MM = 7.0
+_SPLIT_ABOVE_MM, _SPLIT = 1.5, 0.7  # coarse voxels are split a little: thin tubes run between them
+
+
+def tube_spacing(grid: Grid, finest_mm: float) -> float:
+    """The edge in mm of the cubic voxels on which the tubes of a scan on `grid` are looked for."""
+    own = float(np.median(grid.spacing))
+    return max(finest_mm, min(own, max(_SPLIT_ABOVE_MM, _SPLIT * own)))
 
 
 def parenchyma(hu: np.ndarray, inside: np.ndarray, spacing: float) -> np.ndarray:
@@ -30,16 +39,30 @@ def curvatures(image: np.ndarray, at: np.ndarray, scale: float, spacing: float) 
     smooth = ndimage.gaussian_filter(image, scale / spacing, truncate=3.0).ravel()
     strides = np.array(image.strides) // image.itemsize
     here = smooth[at]
-    hessian = np.empty((at.size, 3, 3), np.float32)
-    for i, a in enumerate(strides):
-        hessian[:, i, i] = smooth[at + a] + smooth[at - a] - 2 * here
-        for j, b in enumerate(strides[:i]):
-            mixed = smooth[at + a + b] + smooth[at - a - b] - smooth[at + a - b] - smooth[at - a + b]
-            hessian[:, i, j] = hessian[:, j, i] = mixed / 4
-    values = np.linalg.eigvalsh(hessian) * (scale / spacing) ** 2
-    order = np.argsort(np.abs(values), axis=1)
-    l1, l2, _ = np.take_along_axis(values, order, axis=1).T
+    second = [smooth[at + a] + smooth[at - a] - 2 * here for a in strides]
+    mixed = [
+        (smooth[at + a + b] + smooth[at - a - b] - smooth[at + a - b] - smooth[at - a + b]) / 4
+        for a, b in zip(strides, np.roll(strides, -1), strict=True)
+    ]
+    values = eigenvalues(np.array(second, np.float64), np.array(mixed, np.float64)) * (scale / spacing) ** 2
+    order = np.argsort(np.abs(values), axis=0)
+    l1, l2, _ = np.take_along_axis(values, order, axis=0).astype(np.float32)
     return l1, l2
+
+
+def eigenvalues(diagonal: np.ndarray, beside: np.ndarray) -> np.ndarray:
+    """The eigenvalues, (3, N) falling, of N symmetric 3 x 3 matrices (Smith 1961, in closed form).
+
+    `diagonal` (3, N) float64 holds the entries 00, 11 and 22, `beside` (3, N) the entries 01, 12 and 20.
+    """
+    mean = diagonal.mean(axis=0)
+    centred = diagonal - mean
+    spread = np.sqrt((np.sum(centred**2, axis=0) + 2 * np.sum(beside**2, axis=0)) / 6)
+    d, (a, b, c) = centred, beside
+    determinant = d[0] * (d[1] * d[2] - b * b) - a * (a * d[2] - b * c) + c * (a * b - d[1] * c)
+    cosine = np.divide(determinant, 2 * spread**3, out=np.zeros_like(mean), where=spread > 0)
+    angle = np.arccos(np.clip(cosine, -1.0, 1.0)) / 3
+    return mean + 2 * spread * np.cos(angle + 2 * np.pi / 3 * np.array([[0], [-1], [1]]))
 
 
 def without_border(mask: np.ndarray) -> np.ndarray:

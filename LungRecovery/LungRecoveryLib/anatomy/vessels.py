@@ -12,10 +12,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..grids import Grid, crop, crop_to_mask, grid_of, isotropic_grid, resample, resample_mask, to_array, to_image
-from .tubes import curvatures, parenchyma, without_border
+from .tubes import curvatures, parenchyma, tube_spacing, without_border
 from .working import ball, bounding_box, components, dilate
 
-_SPACING_MM = (1.2, 1.5)
+_FINEST_MM = 1.2
 _SCALES_MM = (1.2, 1.8, 2.7, 4.0, 5.5)  # standard deviations: tubes of about 2 to 15 mm diameter
 _SEED = 45.0  # HU of scale-normalised second curvature: a tube of contrast A and matching width gives A / 4
 _GROW = 18.0
@@ -98,7 +98,7 @@ def find_cores(ct: sitk.Image, lungs: sitk.Image) -> Cores | None:
     if not sitk.GetArrayViewFromImage(lungs).any():
         return None
     window = crop_to_mask(lungs, 2 * max(_SCALES_MM))
-    spacing = float(np.clip(np.median(grid.spacing), *_SPACING_MM))
+    spacing = tube_spacing(grid, _FINEST_MM)
     work = isotropic_grid(window, spacing)
     labels = to_array(resample_mask(lungs, work))
     hu = to_array(resample(ct, work), np.float32)

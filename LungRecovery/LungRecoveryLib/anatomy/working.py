@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..grids import AIR_HU, Grid, crop, grid_of, resample, resample_mask, to_array, to_image
+from ..grids import AIR_HU, Grid, crop_to_window, grid_of, resample, resample_mask, to_array, to_image
 
 WORK_MM = 2.0
 _SMOOTH_MM = 1.2
@@ -39,8 +39,7 @@ class Working:
 
     def part(self, window: tuple[slice, ...]) -> "Working":
         """The part within slices (z, y, x)."""
-        start, size = zip(*((s.start, s.stop - s.start) for s in window[::-1]), strict=True)
-        return replace(self, grid=crop(self.grid, start, size), hu=self.hu[window], field=self.field[window])
+        return replace(self, grid=crop_to_window(self.grid, window), hu=self.hu[window], field=self.field[window])
 
     @property
     def spacing(self) -> float:
