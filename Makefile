@@ -38,7 +38,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints.txt "$(TORCH)" 2>/dev/null || \
 	  $(PIP) --constraint constraints.txt --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH)"
-	$(PIP) --constraint constraints.txt --editable ".[cli,dicom,cohort,train,viewer,test]"
+	$(PIP) --constraint constraints.txt --editable ".[cli,dicom,cohort,radiomics,train,viewer,test]"
 	@touch $@
 
 system-packages:  ## what apt has to install

@@ -5,7 +5,18 @@ from typing import Annotated
 import typer
 
 from LungRecoveryLib import RESEARCH_USE_ONLY, __version__
-from LungRecoveryLib.cli import analysis, cohorts, demonstration, enhancement, pair, rigid, scan, sending, viewing
+from LungRecoveryLib.cli import (
+    analysis,
+    cohorts,
+    demonstration,
+    enhancement,
+    information,
+    pair,
+    rigid,
+    scan,
+    sending,
+    viewing,
+)
 from LungRecoveryLib.cli.common import Command
 
 app = typer.Typer(
@@ -54,6 +65,6 @@ for name, function, example in (
     ("phantom", scan.phantom, "lungrecovery phantom --kind recovering --seed 1 --output patient"),
     ("cohort", cohorts.cohort, "lungrecovery cohort patients.csv --output cohort --workers 2"),
     ("send", sending.send, "lungrecovery send study/dicom --aet PACS --host pacs.local --port 104"),
-    ("info", scan.info, "lungrecovery info --json"),
+    ("info", information.info, "lungrecovery info --licences --sbom sbom.json"),
 ):
     app.command(name, cls=Command, epilog=f"Example:\n  {example}")(function)

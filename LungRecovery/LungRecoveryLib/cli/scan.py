@@ -1,4 +1,4 @@
-"""`lungrecovery segment`, `phantom` and `info`."""
+"""`lungrecovery segment` and `phantom`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -164,35 +164,3 @@ def phantom(
         print_json({"output": str(output.resolve()), "kind": kind, "seed": seed, "truth": plain(patient.truth())})
     else:
         typer.echo(f"patient: {output} ({len(patient.visits)} visits: {', '.join(v.label for v in patient.visits)})")
-
-
-def info(device: Device = "auto", threads: Threads = None, as_json: Json = False) -> None:
-    """Show versions, devices, threads and presets."""
-    import torch
-
-    from LungRecoveryLib import RESEARCH_USE_ONLY
-    from LungRecoveryLib.registration.register import PRESETS
-    from LungRecoveryLib.results import versions
-    from LungRecoveryLib.system import processors
-
-    set_up(device, threads)
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    devices = {"cpu": f"{processors()} processors"} | {f"cuda:{i}": name for i, name in enumerate(cuda)}
-    content: dict[str, Any] = {
-        "notice": RESEARCH_USE_ONLY,
-        "versions": versions(),
-        "devices": devices,
-        "auto": "cuda:0" if cuda else "cpu",
-        "threads": torch.get_num_threads(),
-        "presets": list(PRESETS),
-    }
-    if as_json:
-        print_json(content)
-        return
-    for name in ("versions", "devices"):
-        for key, value in content[name].items():
-            typer.echo(f"{key}: {value}")
-    typer.echo(f"--device auto takes: {content['auto']}")
-    typer.echo(f"threads: {content['threads']}")
-    typer.echo(f"presets: {', '.join(content['presets'])}")
-    typer.echo(RESEARCH_USE_ONLY)
