@@ -12,6 +12,21 @@ import pytest
 REQUIRE_ALL = os.environ.get("LUNGRECOVERY_REQUIRE_ALL") == "1"
 
 
+# What is slow to make and shared: the tests that need it run in one process, and first, so that it is made once.
+_SHARED = ("small_study", "strict_run")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what is slow to make stay together, and so do those of a file, when processes divide them."""
+
+    def shares(item) -> bool:
+        return any(name in item.fixturenames for name in _SHARED)
+
+    items.sort(key=lambda item: not shares(item))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("study" if shares(item) else str(item.path)))
+
+
 def skip_or_fail(reason: str) -> None:
     """Skip a test whose prerequisites are absent, or fail it where everything is required to be present."""
     if REQUIRE_ALL:
