@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from LungRecoveryLib.anatomy.lungs import LEFT, RIGHT
 from LungRecoveryLib.anatomy.regions import (
+    ALL_REGION_NAMES,
     ATOM_REGIONS,
+    LOBE_REGIONS,
     REGION_NAMES,
     RIND_MM,
     atom_code,
@@ -68,13 +70,32 @@ def test_boxes_are_divided_exactly():
 
 
 def test_every_atom_lies_in_one_region_of_each_kind():
-    """Codes 1 to 24 as published: side, third, half and shell, each exactly once."""
-    assert sorted(ATOM_REGIONS) == list(range(1, 25))
+    """Codes 1 to 24 as published: side, third, half and shell, each exactly once; 24 more for each rank of lobe."""
+    assert set(range(1, 25)) <= set(ATOM_REGIONS) <= set(range(1, 97))
     assert atom_table() == ATOM_REGIONS
     assert ATOM_REGIONS[atom_code(1, 2, 1, 0)] == ["lungs", "left", "left_lower", "left_dorsal", "rind"]
     assert atom_code(1, 2, 1, 0) == 1 + 12 + 8 + 2
-    assert len({tuple(regions) for regions in ATOM_REGIONS.values()}) == 24
-    assert {region for regions in ATOM_REGIONS.values() for region in regions} == set(REGION_NAMES)
+    assert ATOM_REGIONS[atom_code(1, 2, 1, 0, 3)] == [*ATOM_REGIONS[23], "left_lobe_lower"]
+    assert len({tuple(regions) for regions in ATOM_REGIONS.values()}) == len(ATOM_REGIONS) == 12 * 4 + 12 * 3
+    plain = {region for code in range(1, 25) for region in ATOM_REGIONS[code]}
+    assert plain == set(REGION_NAMES)
+    assert {region for regions in ATOM_REGIONS.values() for region in regions} == set(ALL_REGION_NAMES)
+
+
+def test_known_lobes_are_regions_beside_the_others():
+    """Each lobe's mask is the lobe; what is labelled as a lobe of the other lung, or not at all, belongs to none."""
+    lungs = two_boxes()
+    labels = to_array(lungs)
+    lobes = np.where(labels == RIGHT, 3, np.where(labels == LEFT, 5, 0)).astype(np.uint8)
+    lobes[50:][labels[50:] == RIGHT] = 1
+    lobes[5:10][labels[5:10] == RIGHT] = 0
+    lobes[90:][labels[90:] == LEFT] = 2
+    masks = region_masks(lung_atoms(lungs, to_image(lobes, grid_of(lungs))))
+    assert list(masks) == [*REGION_NAMES, "right_lobe_upper", "right_lobe_lower", "left_lobe_lower"]
+    for label in (1, 3, 5):
+        assert np.array_equal(masks[LOBE_REGIONS[label]], lobes == label)
+    plain = region_masks(lung_atoms(lungs))
+    assert all(np.array_equal(masks[region], plain[region]) for region in REGION_NAMES)
 
 
 @settings(max_examples=8, deadline=None)

@@ -1,4 +1,5 @@
-"""Regions of the lungs: sides, thirds by height, ventral and dorsal halves, rind and core, all in the patient's frame.
+"""Regions of the lungs: sides, thirds by height, ventral and dorsal halves, rind and core, all in the patient's frame,
+and lobes where they are known.
 
 The finest partition of all of them is one label map of "atoms" (:func:`lung_atoms`); every region is a union of atoms.
 """
@@ -9,6 +10,7 @@ from scipy import ndimage
 
 from ..errors import BadInput
 from ..grids import Grid, crop, grid_of, to_array, to_image
+from .lobes import LOBE_NAMES
 from .sides import LEFT, RIGHT
 from .working import bounding_box
 
@@ -30,41 +32,52 @@ REGION_NAMES: dict[str, str] = {
     "core": "Core",
 }
 
+# By the labels of `lobes.LOBE_NAMES`. Which of them a study has depends on the fissures that its scans show.
+LOBE_REGIONS: dict[int, str] = {
+    1: "right_lobe_upper",
+    2: "right_lobe_middle",
+    3: "right_lobe_lower",
+    4: "left_lobe_upper",
+    5: "left_lobe_lower",
+}
+ALL_REGION_NAMES: dict[str, str] = REGION_NAMES | {
+    region: LOBE_NAMES[label].capitalize() for label, region in LOBE_REGIONS.items()
+}
+_PLAIN_ATOMS = 24
 
-def atom_code(side: int, third: int, dorsal: int, core: int) -> int:
-    """The label of an atom: side 0 right, 1 left; third 0 upper, 1 middle, 2 lower; dorsal and core 0 or 1."""
-    return 1 + side * 12 + third * 4 + dorsal * 2 + core
+
+def atom_code(side: int, third: int, dorsal: int, core: int, lobe: int = 0) -> int:
+    """The label of an atom: side 0 right, 1 left; third 0 upper, 1 middle, 2 lower; dorsal and core 0 or 1; lobe 0 not
+    known, else 1 upper, 2 middle, 3 lower."""
+    return 1 + side * 12 + third * 4 + dorsal * 2 + core + _PLAIN_ATOMS * lobe
 
 
 def atom_table() -> dict[int, list[str]]:
     """For every atom's label the ids of the regions that contain it."""
     table = {}
-    for side, side_name in enumerate(_SIDES):
-        for third, third_name in enumerate(_THIRDS):
-            for half, half_name in enumerate(_HALVES):
-                for shell, shell_name in enumerate(_SHELLS):
-                    table[atom_code(side, third, half, shell)] = [
-                        "lungs",
-                        side_name,
-                        f"{side_name}_{third_name}",
-                        f"{side_name}_{half_name}",
-                        shell_name,
-                    ]
+    for lobe, lobe_name in enumerate((None, *_THIRDS)):
+        for side, third, half, shell in np.ndindex(2, 3, 2, 2):
+            name = _SIDES[side]
+            regions = ["lungs", name, f"{name}_{_THIRDS[third]}", f"{name}_{_HALVES[half]}", _SHELLS[shell]]
+            own = f"{name}_lobe_{lobe_name}"
+            if lobe_name is None or own in ALL_REGION_NAMES:
+                table[atom_code(side, third, half, shell, lobe)] = regions + ([own] if lobe_name else [])
     return table
 
 
 ATOM_REGIONS: dict[int, list[str]] = atom_table()
 
 
-def lung_atoms(lungs: sitk.Image) -> sitk.Image:
+def lung_atoms(lungs: sitk.Image, lobes: sitk.Image | None = None) -> sitk.Image:
     """Partition lungs into atoms, uint8 on the lungs' grid: 0 outside, else :func:`atom_code`.
 
-    `lungs` has 1 for the right and 2 for the left lung. For each lung by itself, in the patient's frame on any grid:
-    thirds of equal HEIGHT between the lung's highest and lowest voxel faces along S; ventral and dorsal halves of equal
-    VOLUME along the AP axis; the rind reaches RIND_MM from the lung's surface, distances in mm from its voxels'
-    faces. That surface is that of the lung as a whole, its mediastinal side included, because the masks do not say
-    where the pleura turns into the hilum; where the scan's border cuts the lung there is no surface. Raises BadInput
-    when there is no lung.
+    `lungs` has 1 for the right and 2 for the left lung, `lobes` the labels of LOBE_REGIONS on the same grid (0 where
+    the lobe is not known; a lobe's voxels in the other lung do not count). For each lung by itself, in the patient's
+    frame on any grid: thirds of equal HEIGHT between the lung's highest and lowest voxel faces along S; ventral and
+    dorsal halves of equal VOLUME along the AP axis; the rind reaches RIND_MM from the lung's surface, distances in mm
+    from its voxels' faces. That surface is that of the lung as a whole, its mediastinal side included, because the
+    masks do not say where the pleura turns into the hilum; where the scan's border cuts the lung there is no surface.
+    Raises BadInput when there is no lung.
     """
     grid = grid_of(lungs)
     labels = sitk.GetArrayViewFromImage(lungs)
@@ -77,7 +90,18 @@ def lung_atoms(lungs: sitk.Image) -> sitk.Image:
             window = bounding_box(mask)
             part = mask[window]
             atoms[window][part] = _atoms_of_one(part, window, grid, side)
+    if lobes is not None:
+        atoms += _PLAIN_ATOMS * _rank_of(sitk.GetArrayViewFromImage(lobes), labels)
     return to_image(atoms, grid)
+
+
+def _rank_of(lobes: np.ndarray, lungs: np.ndarray) -> np.ndarray:
+    """The rank of each voxel's lobe (0 not known, 1 upper, 2 middle, 3 lower), (z, y, x) uint8."""
+    ranks = np.zeros((3, 256), np.uint8)
+    for label, region in LOBE_REGIONS.items():
+        side, _, third = region.split("_")
+        ranks[RIGHT if side == "right" else LEFT, label] = 1 + _THIRDS.index(third)
+    return ranks[np.minimum(lungs, 2), lobes]
 
 
 def _atoms_of_one(mask: np.ndarray, window: tuple[slice, ...], grid: Grid, side: int) -> np.ndarray:
@@ -139,10 +163,11 @@ def _depth_of(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarr
 
 
 def region_masks(atoms: sitk.Image) -> dict[str, np.ndarray]:
-    """The mask (z, y, x) bool of every region of an atom map, in the order of REGION_NAMES; empty regions left out."""
+    """The mask (z, y, x) bool of every region of an atom map, in the order of ALL_REGION_NAMES; empty regions left
+    out."""
     labels = sitk.GetArrayViewFromImage(atoms)
     masks = {}
-    for region in REGION_NAMES:
+    for region in ALL_REGION_NAMES:
         lookup = np.zeros(256, bool)
         lookup[[code for code, regions in ATOM_REGIONS.items() if region in regions]] = True
         mask = lookup[labels]
