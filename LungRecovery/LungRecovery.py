@@ -145,6 +145,11 @@ class LungRecoveryLogic(ScriptedLoadableModuleLogic):
         """The Python packages that the analysis needs."""
         return Path(__file__).parent / "Resources" / "requirements.txt"
 
+    @staticmethod
+    def dicom_requirements_path() -> Path:
+        """The Python packages that writing DICOM objects needs."""
+        return Path(__file__).parent / "Resources" / "requirements-dicom.txt"
+
     def process(
         self,
         volumes: Sequence[Any],

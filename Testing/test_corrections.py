@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from LungRecoveryLib import corrections, images, worker
-from LungRecoveryLib.corrections import CorrectedLungs, Correction, ReaderVerdict, correct
+from LungRecoveryLib.corrections import CorrectedScan, Correction, ReaderVerdict, correct
 from LungRecoveryLib.errors import BadInput
 
 
@@ -73,7 +73,7 @@ def eroded(small_scans, tmp_path):
 @pytest.mark.usefixtures("no_report")
 def test_a_corrected_follow_up_changes_its_own_results(small_study, small_scans, eroded, tmp_path):
     """Its densities, overlap and scores change; its Jacobian over the baseline's lungs and the others' results stay."""
-    item = CorrectedLungs("day 30", small_scans / "1.mha", eroded(1))
+    item = CorrectedScan("day 30", small_scans / "1.mha", eroded(1))
     correct(Correction(small_study, tmp_path / "again", (item,)))
     before, after = study(small_study), study(tmp_path / "again")
     old, new = before["timepoints"][1], after["timepoints"][1]
@@ -90,7 +90,7 @@ def test_a_corrected_follow_up_changes_its_own_results(small_study, small_scans,
 @pytest.mark.slow
 def test_corrected_baseline_lungs_change_every_region(small_study, small_scans, eroded, tmp_path):
     """The regions are drawn anew and every follow-up is measured over them; transforms and warped scans stay."""
-    item = CorrectedLungs("baseline", small_scans / "0.mha", eroded(0))
+    item = CorrectedScan("baseline", small_scans / "0.mha", eroded(0))
     correct(Correction(small_study, tmp_path / "again", (item,)))
     lungs = [
         sitk.GetArrayFromImage(images.read_image(f / "baseline" / "lungs.nii.gz"))
@@ -104,6 +104,82 @@ def test_corrected_baseline_lungs_change_every_region(small_study, small_scans, 
         assert new["jacobian"]["lungs"]["voxels"] < old["jacobian"]["lungs"]["voxels"]
         warped = [(f / new["files"]["warped"]).read_bytes() for f in (small_study, tmp_path / "again")]
         assert len(warped[0]) == pytest.approx(len(warped[1]), rel=1e-3)
+
+
+@pytest.fixture
+def no_lesions(small_scans, tmp_path):
+    """The function that writes a label map without lesions but a cube of a kind at a point of a scan's right lung."""
+
+    def write(index: int, kind: int = 0):
+        lungs = sitk.ReadImage(str(small_scans / f"lungs{index}.mha"))
+        array = np.zeros(lungs.GetSize()[::-1], np.uint8)
+        z, y, x = np.median(np.argwhere(sitk.GetArrayViewFromImage(lungs) == 1), axis=0).astype(int)
+        array[z - 4 : z + 4, y - 4 : y + 4, x - 4 : x + 4] = kind
+        image = sitk.GetImageFromArray(array)
+        image.CopyInformation(lungs)
+        path = tmp_path / f"lesions{index}.nrrd"
+        sitk.WriteImage(image, str(path))
+        return path
+
+    return write
+
+
+@pytest.mark.usefixtures("no_report")
+def test_corrected_lesions_of_a_follow_up_change_what_rests_on_them(small_study, small_scans, no_lesions, tmp_path):
+    """Their volumes by kind and their fates; lungs, registration and Jacobian stay."""
+    item = CorrectedScan("day 30", small_scans / "1.mha", lesions=no_lesions(1, 2))
+    correct(Correction(small_study, tmp_path / "again", (item,)))
+    old, new = study(small_study)["timepoints"][1], study(tmp_path / "again")["timepoints"][1]
+    assert (new["lungs_source"], new["lesions_source"]) == (old["lungs_source"], "corrected")
+    cube_ml = 8**3 * 3.5**3 / 1000
+    kinds = new["lesions"]["lungs"]["kinds_ml"]
+    assert 0.5 * cube_ml < kinds["consolidation"] <= cube_ml
+    assert kinds["ground glass"] == kinds["reticulation"] == 0
+    assert new["lesion_fates"] != old["lesion_fates"]
+    assert new["density"]["lungs"]["volume_ml"] == pytest.approx(old["density"]["lungs"]["volume_ml"])
+    assert new["jacobian"] == old["jacobian"]
+    assert new["quality"]["verdict"] == old["quality"]["verdict"]
+    assert new["quality"]["lung_dice"] == pytest.approx(old["quality"]["lung_dice"], abs=1e-3)
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.slow
+def test_corrected_lesions_outlast_a_correction_of_the_lungs(small_study, small_scans, no_lesions, tmp_path):
+    """What a reader has drawn is not looked for anew."""
+    item = CorrectedScan("day 30", small_scans / "1.mha", lesions=no_lesions(1, 2))
+    correct(Correction(small_study, tmp_path / "again", (item,)))
+    kinds = study(tmp_path / "again")["timepoints"][1]["lesions"]["lungs"]["kinds_ml"]
+    lungs = CorrectedScan("day 30", small_scans / "1.mha", small_scans / "lungs1.mha")
+    correct(Correction(tmp_path / "again", tmp_path / "later", (lungs,)))
+    later = study(tmp_path / "later")["timepoints"][1]
+    assert (later["lungs_source"], later["lesions_source"]) == ("corrected", "corrected")
+    assert later["lesions"]["lungs"]["kinds_ml"] == pytest.approx(kinds)
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.slow
+def test_the_baselines_lesions_can_be_emptied(small_study, small_scans, no_lesions, tmp_path):
+    """What was marked was none: no lesion of the baseline is left to follow, lungs and regions stay."""
+    item = CorrectedScan("baseline", small_scans / "0.mha", lesions=no_lesions(0))
+    correct(Correction(small_study, tmp_path / "again", (item,)))
+    before, after = study(small_study), study(tmp_path / "again")
+    assert before["timepoints"][0]["lesions"]["lungs"]["volume_ml"] > 0
+    assert after["timepoints"][0]["lesions"]["lungs"]["volume_ml"] == 0
+    assert {fate["fate"] for t in after["timepoints"][1:] for fate in t["lesion_fates"]} <= {"new"}
+    for layer in ("lungs", "regions"):
+        arrays = [
+            sitk.GetArrayFromImage(images.read_image(f / "baseline" / f"{layer}.nii.gz"))
+            for f in (small_study, tmp_path / "again")
+        ]
+        np.testing.assert_array_equal(*arrays)
+    for old, new in zip(before["timepoints"][1:], after["timepoints"][1:], strict=True):
+        assert new["jacobian"] == old["jacobian"]
+
+
+def test_lesions_of_an_unknown_kind_are_refused(small_scans, no_lesions):
+    scan = images.read_scan(small_scans / "1.mha").image
+    with pytest.raises(BadInput, match="no kind of lesion"):
+        corrections.read_lesions(no_lesions(1, 7), scan)
 
 
 @pytest.mark.usefixtures("no_report")
@@ -136,7 +212,7 @@ def test_the_reader_overrides_the_verdict(small_study, tmp_path):
     ],
 )
 def test_a_correction_that_cannot_be_made(small_study, small_scans, tmp_path, lungs, verdicts, words):
-    items = tuple(CorrectedLungs(label, small_scans / "1.mha", small_scans / "lungs1.mha") for label in lungs)
+    items = tuple(CorrectedScan(label, small_scans / "1.mha", small_scans / "lungs1.mha") for label in lungs)
     with pytest.raises(BadInput, match=words):
         correct(Correction(small_study, tmp_path / "again", items, verdicts))
     assert not (tmp_path / "again").exists()

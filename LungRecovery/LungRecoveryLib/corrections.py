@@ -1,15 +1,15 @@
-"""A study measured again with corrected lungs and the reader's verdicts, without registering again.
+"""A study measured again with corrected lungs or lesions and the reader's verdicts, without registering again.
 
-The transforms, the follow-ups laid on the baseline and the Jacobians stay; what rests on the lungs is measured anew:
-densities of the corrected scans, every region's statistics, the normalised Jacobian, maps, scores, quality, trajectory
-and report. Figures of merit that only the registration itself could give (similarity, inverse consistency) are kept.
+The transforms, the follow-ups laid on the baseline and the Jacobians stay; what rests on the masks is measured anew:
+densities and lesions of the corrected scans, every region's statistics, the normalised Jacobian, maps, scores, quality,
+trajectory and report. Figures of merit that only the registration itself could give (similarity, inverse consistency)
+are kept. Lesions that a reader has corrected stay through later corrections of the lungs.
 """
 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,8 @@ import SimpleITK as sitk
 from LungRecoveryLib import grids, images, results
 from LungRecoveryLib.anatomy import lungs as anatomy_lungs
 from LungRecoveryLib.anatomy import regions
+from LungRecoveryLib.anatomy.lesions import LESION_NAMES
+from LungRecoveryLib.anatomy.structures import Structures
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.files import atomic_directory
 from LungRecoveryLib.job import Job, job_from
@@ -29,8 +31,8 @@ from LungRecoveryLib.parenchyma.scan import ScanNumbers
 from LungRecoveryLib.parenchyma.series import Enhanced, Series
 from LungRecoveryLib.progress import Progress, no_progress
 from LungRecoveryLib.recovery import quality, score
-from LungRecoveryLib.registration.measure import folding_percent, leave_out_padding
 from LungRecoveryLib.results import DICOM, StudyResult, TimePointResult
+from LungRecoveryLib.stored_registration import StoredRegistration
 from LungRecoveryLib.study import BaselineOnGrid, Measured, StudyWork
 from LungRecoveryLib.timepoints import Visit, about
 
@@ -46,13 +48,16 @@ _JOB_SCHEMA = {
         "schema": {"const": SCHEMA},
         "study": {"type": "string", "minLength": 1},
         "output": {"type": "string", "minLength": 1},
-        "lungs": {
+        "scans": {
             "type": "array",
             "items": {
                 "type": "object",
-                "required": ["label", "path", "lungs"],
+                "required": ["label", "path"],
+                "anyOf": [{"required": ["lungs"]}, {"required": ["lesions"]}],
                 "additionalProperties": False,
-                "properties": {key: {"type": "string", "minLength": 1} for key in ("label", "path", "lungs")},
+                "properties": {
+                    key: {"type": "string", "minLength": 1} for key in ("label", "path", "lungs", "lesions")
+                },
             },
         },
         "verdicts": {
@@ -73,12 +78,16 @@ _JOB_SCHEMA = {
 
 
 @dataclass(frozen=True)
-class CorrectedLungs:
-    """A time point by its label, its scan as it was analysed, and the lungs that count from now on."""
+class CorrectedScan:
+    """A time point by its label, its scan as it was analysed, and the masks that count from now on (None: as before).
+
+    `lungs` is a mask as for an analysis; `lesions` a label map: 1 ground glass, 2 consolidation, 3 reticulation.
+    """
 
     label: str
     path: Path
-    lungs: Path
+    lungs: Path | None = None
+    lesions: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class Correction:
 
     study: Path
     output: Path
-    lungs: tuple[CorrectedLungs, ...] = ()
+    scans: tuple[CorrectedScan, ...] = ()
     verdicts: tuple[ReaderVerdict, ...] = ()
 
 
@@ -109,8 +118,8 @@ def correction_from(content: Mapping[str, Any], base: Path, name: str = "the job
         base / content["study"],
         base / content["output"],
         tuple(
-            CorrectedLungs(item["label"], base / item["path"], base / item["lungs"])
-            for item in content.get("lungs", ())
+            CorrectedScan(item["label"], **{key: base / item[key] for key in item if key != "label"})
+            for item in content.get("scans", ())
         ),
         tuple(ReaderVerdict(**item) for item in content.get("verdicts", ())),
     )
@@ -137,7 +146,7 @@ def correct(correction: Correction, progress: Progress = no_progress) -> StudyRe
 
 def _check(correction: Correction, earlier: StudyResult) -> None:
     labels = [timepoint.label for timepoint in earlier.timepoints]
-    for item in (*correction.lungs, *correction.verdicts):
+    for item in (*correction.scans, *correction.verdicts):
         if item.label not in labels:
             raise BadInput(f"the study has no time point {item.label}: name one of {', '.join(labels)}")
     for verdict in correction.verdicts:
@@ -147,85 +156,13 @@ def _check(correction: Correction, earlier: StudyResult) -> None:
             raise BadInput(f"the verdict on {verdict.label} is overridden without a comment: say why")
 
 
-class StoredRegistration:
-    """A registration as a study's folder keeps it, with the figures of merit that the lungs' masks change."""
-
-    def __init__(self, folder: Path, timepoint: TimePointResult, baseline_lungs: sitk.Image, lungs: sitk.Image):
-        self._folder, self._timepoint = folder, timepoint
-        self.fixed_lungs, self.lungs = baseline_lungs, lungs
-        self.grid = grids.grid_of(baseline_lungs)
-        known, made = timepoint.quality, timepoint.registration
-        self.similarity_before, self.similarity_after = known["similarity_before"], known["similarity_after"]
-        self.inverse_mean_mm, self.inverse_p95_mm = known["inverse_mean_mm"], known["inverse_p95_mm"]
-        self.device, self.notes, self.settings = made["device"], made["notes"], made.get("settings", {})
-        self.seconds = made["seconds"]
-        lung = sitk.GetArrayViewFromImage(baseline_lungs) != 0
-        self.folding_percent = folding_percent(sitk.GetArrayViewFromImage(self.jacobian)[lung])
-        seen = sitk.GetArrayViewFromImage(self.inside) != 0
-        warped = sitk.GetArrayViewFromImage(self.warped_lungs) != 0
-        self.lung_dice = quality.lung_overlap(lung & seen, warped & seen, baseline_lungs)[0]
-
-    @cached_property
-    def jacobian(self) -> sitk.Image:
-        """det(grad phi) on the grid of the maps."""
-        return self._image("jacobian")
-
-    @cached_property
-    def warped(self) -> sitk.Image:
-        """The follow-up on the grid of the maps, HU."""
-        return self._image("warped")
-
-    @cached_property
-    def uncertainty(self) -> sitk.Image | None:
-        """SD of the displacement in mm, where the study has it."""
-        return self._image("uncertainty") if "uncertainty" in self._timepoint.files else None
-
-    @cached_property
-    def transform(self) -> sitk.Transform:
-        """Baseline point to follow-up point."""
-        return sitk.ReadTransform(str(self._timepoint.layer(self._folder, "transform")))
-
-    @cached_property
-    def inverse_transform(self) -> sitk.Transform:
-        """Follow-up point to baseline point."""
-        return sitk.ReadTransform(str(self._timepoint.layer(self._folder, "inverse_transform")))
-
-    @cached_property
-    def displacement(self) -> sitk.Image:
-        """phi(p) - p, LPS mm, on the grid of the maps."""
-        return grids.to_image(grids.transform_to_field(self.transform, self.grid), self.grid)
-
-    @cached_property
-    def warped_lungs(self) -> sitk.Image:
-        """The follow-up's lungs on the grid of the maps."""
-        return grids.resample(self.lungs, self.grid, self.transform, "nearest", outside=0)
-
-    @cached_property
-    def inside(self) -> sitk.Image:
-        """1 where the follow-up shows phi(p); around the lungs its padding counts as outside."""
-        scan = grids.grid_of(self.lungs)
-        shape, field = self.grid.shape, sitk.GetArrayViewFromImage(self.displacement)
-        inside = np.empty(shape, bool)
-        y, x = np.mgrid[: shape[1], : shape[2]]
-        for z in range(shape[0]):
-            index = np.stack([x.ravel(), y.ravel(), np.full(x.size, z)], axis=1)
-            points = self.grid.points(index) + field[z].reshape(-1, 3)
-            inside[z] = scan.contains(points).reshape(shape[1:])
-        padded = ~inside | (sitk.GetArrayViewFromImage(self.warped) <= grids.AIR_HU)
-        leave_out_padding(inside, padded, sitk.GetArrayViewFromImage(self.fixed_lungs) != 0)
-        return grids.to_image(inside, self.grid)
-
-    def _image(self, layer: str) -> sitk.Image:
-        return images.read_image(self._timepoint.layer(self._folder, layer))
-
-
 class _Corrected(StudyWork):
     """One measuring again, in a copy of the study's folder."""
 
     def __init__(self, folder: Path, earlier: StudyResult, correction: Correction, progress: Progress):
         super().__init__(folder, _job_of(earlier, correction), progress)
         self.earlier = earlier
-        self.corrected = {item.label: item for item in correction.lungs}
+        self.corrected = {item.label: item for item in correction.scans}
         self.verdicts = {item.label: item for item in correction.verdicts}
 
     def run(self) -> StudyResult:
@@ -265,18 +202,37 @@ class _Corrected(StudyWork):
         item = self.corrected.get(timepoint.label)
         kept = [w for w in timepoint.warnings if w not in (timepoint.registration or {}).get("notes", ())]
         visit = Visit(timepoint.label, timepoint.folder, timepoint.days, None, None, timepoint.lungs_source)
+        visit.lesions_source = timepoint.lesions_source
         visit.warnings = [w for w in kept if w not in _quality_warnings(timepoint)]
+        stored = images.read_image(timepoint.layer(self.folder, "lungs"))
         if item is None:
             visit.scan = SimpleNamespace(image=None, name=timepoint.label, source=timepoint.source)
-            visit.lungs = images.read_image(timepoint.layer(self.folder, "lungs"))
+            visit.lungs = stored
             return visit
         scan = images.read_scan(item.path)
-        mask = images.read_mask(item.lungs, scan.image)
-        with about(item.lungs.name):
-            visit.lungs = anatomy_lungs.label_sides(mask, scan.image)
+        if item.lungs is None:
+            visit.lungs = grids.resample_mask(stored, grids.grid_of(scan.image))
+        else:
+            with about(item.lungs.name):
+                visit.lungs = anatomy_lungs.label_sides(images.read_mask(item.lungs, scan.image), scan.image)
+            visit.lungs_source = "corrected"
         visit.scan = SimpleNamespace(image=scan.image, name=timepoint.label, source=timepoint.source)
-        visit.lungs_source = "corrected"
         return visit
+
+    def _structures(self, visit: Visit, progress: Progress) -> Structures:
+        """What is in the lungs; of the lesions, what a reader has drawn counts, now or in an earlier correction."""
+        found = super()._structures(visit, progress)
+        item = self.corrected[visit.label]
+        if item.lesions is not None:
+            drawn = read_lesions(item.lesions, visit.scan.image)
+            visit.lesions_source = "corrected"
+        elif visit.lesions_source == "corrected":
+            timepoint = next(t for t in self.earlier.timepoints if t.label == visit.label)
+            drawn = images.read_image(timepoint.layer(self.folder, "lesions"))
+            drawn = grids.resample_mask(drawn, grids.grid_of(visit.scan.image))
+        else:
+            return found
+        return replace(found, lesions=drawn * sitk.Cast(visit.lungs != 0, drawn.GetPixelID()))
 
     def _stored(self, timepoint: TimePointResult) -> Measured:
         """What the study measured in a scan."""
@@ -284,19 +240,28 @@ class _Corrected(StudyWork):
         image = None
         if "enhanced" in timepoint.files and not timepoint.baseline:
             image = images.read_image(timepoint.layer(self.folder, "enhanced"))
-        return Measured(timepoint.density, timepoint.lesions, lesion_map, Enhanced(image, timepoint.parenchyma))
+        lobe_map = None
+        if "lobes" in timepoint.files:
+            lobe_map = images.read_image(timepoint.layer(self.folder, "lobes"))
+        enhanced = Enhanced(image, timepoint.parenchyma)
+        return Measured(timepoint.density, timepoint.lesions, lesion_map, enhanced, timepoint.lobes, lobe_map)
 
     def _baseline(self, visit: Visit, timepoint: TimePointResult, measured: Measured) -> BaselineOnGrid:
-        """The baseline on the grid of the maps, its lungs and regions replaced where they were corrected."""
+        """The baseline on the grid of the maps, its lungs, regions and lesions replaced where they were corrected."""
         ct = images.read_image(timepoint.layer(self.folder, "ct"))
         lungs, files = images.read_image(timepoint.layer(self.folder, "lungs")), timepoint.files
         if timepoint.label in self.corrected:
-            lungs = sitk.Cast(grids.resample_mask(visit.lungs, grids.grid_of(ct)), lungs.GetPixelID())
-            atoms = regions.lung_atoms(lungs)
+            if self._lungs_changed(timepoint):
+                lungs = sitk.Cast(grids.resample_mask(visit.lungs, grids.grid_of(ct)), lungs.GetPixelID())
+            atoms = regions.lung_atoms(lungs, measured.lobe_map)
             sick = grids.resample_mask(measured.lesion_map, ct)
             files = self._write_baseline_layers(measured, ct=ct, lungs=lungs, regions=atoms, lesions=sick)
         atoms, sick = (images.read_image(timepoint.layer(self.folder, layer)) for layer in ("regions", "lesions"))
         return BaselineOnGrid(ct, lungs, regions.region_masks(atoms), files, sick)
+
+    def _lungs_changed(self, timepoint: TimePointResult) -> bool:
+        item = self.corrected.get(timepoint.label)
+        return item is not None and item.lungs is not None
 
     def _quality(self, visit: Visit, registration: StoredRegistration) -> dict[str, Any]:
         before = next(t for t in self.earlier.timepoints if t.label == visit.label).quality
@@ -311,7 +276,7 @@ class _Corrected(StudyWork):
 
     def _followup_result(self, *arguments: Any) -> TimePointResult:
         timepoint = super()._followup_result(*arguments)
-        if self.earlier.baseline.label not in self.corrected:  # exact, where the stored transform is not quite
+        if not self._lungs_changed(self.earlier.baseline):  # exact, where the stored transform is not quite
             timepoint.jacobian = next(t for t in self.earlier.timepoints if t.label == timepoint.label).jacobian
         if (timepoint.quality.get("reader") or {}).get("verdict") == "not usable":
             for entry in timepoint.scores.values():
@@ -325,6 +290,22 @@ def _job_of(earlier: StudyResult, correction: Correction) -> Job:
     content = {key: value for key, value in earlier.settings.items() if key in known}
     paths = [{"path": str(correction.study), "label": t.label} for t in earlier.timepoints]
     return job_from({"timepoints": paths, "output": str(correction.output), **content}, "the study")
+
+
+def read_lesions(path: Path, scan: sitk.Image) -> sitk.Image:
+    """A label map of lesions, uint8 on the grid of `scan`, its kinds kept; it may be empty.
+
+    Raises BadInput where it holds other values than 0 and those of LESION_NAMES, or does not overlap the scan.
+    """
+    drawn = images.read_image(path)
+    values = set(np.unique(sitk.GetArrayViewFromImage(drawn)).tolist())
+    if not values <= {0, *LESION_NAMES}:
+        kinds = ", ".join(f"{value} {name}" for value, name in LESION_NAMES.items())
+        raise BadInput(f"{path}: holds values that are no kind of lesion: give a label map of 0 and {kinds}")
+    laid = grids.resample_mask(sitk.Cast(drawn, sitk.sitkUInt8), grids.grid_of(scan))
+    if len(values) > 1 and not sitk.GetArrayViewFromImage(laid).any():
+        raise BadInput(f"{path}: the lesions do not overlap their scan; give those drawn on that scan")
+    return laid
 
 
 def _quality_warnings(timepoint: TimePointResult) -> list[str]:

@@ -101,6 +101,7 @@ class TimePointResult:
     jacobian: RegionTable | None = None
     change: RegionTable | None = None
     lesions: RegionTable | None = None
+    lesions_source: str = "segmented"
     lesion_fates: list[dict[str, Any]] | None = None
     lesion_classes: RegionTable | None = None
     parenchyma: dict[str, Any] | None = None

@@ -128,9 +128,7 @@ class StudyWork:
         """Density and lesions by region from the scan's own voxels; only the box around the lungs is looked at."""
         visit = visits[index]
         share = _share(index, len(visits), _SEGMENTED, _MEASURED)
-        found = structures.segment_structures(
-            visit.scan.image, visit.lungs, part(self.progress, *share, f"{visit.label}: ")
-        )
+        found = self._structures(visit, part(self.progress, *share, f"{visit.label}: "))
         told = segmentation_warnings(visit.scan.image, visit.lungs, found.airways, found.lesions)
         visit.warnings += [warning for warning in told if warning not in visit.warnings]
         box = grids.crop_to_mask(visit.lungs, _LUNG_MARGIN_MM)
@@ -145,6 +143,9 @@ class StudyWork:
             found.lesions,
             self.series.enhance(visit.scan.image, visit.lungs, found.airways, found.vessels, self.noise[visit.label]),
         )
+
+    def _structures(self, visit: Visit, progress: Progress) -> structures.Structures:
+        return structures.segment_structures(visit.scan.image, visit.lungs, progress)
 
     def _register(self, visits: list[Visit], index: int) -> Registration:
         baseline, visit = visits[0], visits[index]
@@ -272,6 +273,7 @@ class StudyWork:
             visit=index,
             source=visit.scan.source,
             lungs_source=visit.lungs_source,
+            lesions_source=visit.lesions_source,
             density=measured.density,
             lesions=measured.lesions,
             parenchyma=measured.enhanced.summary,

@@ -36,6 +36,7 @@ class Visit:
     scan: images.Scan | None
     lungs: sitk.Image | None = None
     lungs_source: str = "segmented"
+    lesions_source: str = "segmented"
     landmarks: evaluate.LandmarkPairs | None = None
     warnings: list[str] = field(default_factory=list)
     path: Path | None = None

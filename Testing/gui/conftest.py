@@ -12,7 +12,9 @@ import pytest
 
 TESTING = Path(__file__).resolve().parents[1]
 MODULE = TESTING.parent / "LungRecovery" / "LungRecovery.py"
+sys.path.insert(0, str(TESTING))  # for panel_actions and slicer_standin
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
+RUN_SECONDS = 120.0
 
 
 def _skip_or_fail(reason: str) -> None:
@@ -29,8 +31,6 @@ def standin():
             __import__(package)
         except ImportError as error:
             _skip_or_fail(f"{package} cannot be imported ({error}): pip install {hint}")
-    if str(TESTING) not in sys.path:
-        sys.path.insert(0, str(TESTING))
     import slicer_standin
 
     application = slicer_standin.install()
@@ -141,3 +141,31 @@ def behave(module, small_study, tmp_path, monkeypatch) -> Callable:
 def copied_study(small_study, tmp_path) -> Path:
     """A copy of the small study, to be changed or damaged."""
     return Path(shutil.copytree(small_study, tmp_path / "study"))
+
+
+@pytest.fixture
+def shown(listed, behave, process_events):
+    """A panel that shows the small patient's study."""
+    behave(listed, "good")
+    listed.ui.applyButton.click()
+    assert process_events(lambda: not listed.panel.run.running, RUN_SECONDS)
+    assert listed.panel.shown is not None, listed.ui.logEdit.toPlainText()
+    return listed
+
+
+@pytest.fixture
+def views(scene):
+    """Slice views as Slicer's layout makes them."""
+    import slicer
+
+    for name in ("Red", "Yellow", "Green"):
+        slice_node = slicer.vtkMRMLSliceNode()
+        slice_node.SetSingletonTag(name)
+        slice_node.SetLayoutName(name)
+        slice_node.SetName(name)
+        scene.AddNode(slice_node)
+        composite = slicer.vtkMRMLSliceCompositeNode()
+        composite.SetSingletonTag(name)
+        composite.SetLayoutName(name)
+        scene.AddNode(composite)
+    return scene

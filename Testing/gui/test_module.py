@@ -55,7 +55,7 @@ def test_the_modules_own_test(scene, own_panel, module, standin, offline):
     assert own_panel.panel.shown.nodes.labels == ["baseline", "day 60"]
     noted = offline.read_text(encoding="utf-8")
     assert "LungRecoveryLib.gui.phantom_child" in noted
-    assert noted.count("LungRecoveryLib.gui.child") == 2
+    assert noted.count("LungRecoveryLib.child") == 2
     assert "connects" not in noted
     assert len(os.listdir(standin.temporaryPath)) == 1  # the study that is shown
     own_panel.cleanup()

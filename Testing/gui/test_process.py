@@ -122,7 +122,7 @@ def test_the_child_process_ends_itself_when_its_folder_goes(scene, tmp_path):
         "import sys, time\n"
         "import LungRecoveryLib.worker as worker\n"
         "worker.main = lambda arguments: time.sleep(60)\n"
-        "from LungRecoveryLib.gui import child\n"
+        "from LungRecoveryLib import child\n"
         "sys.exit(child.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, str(folder / "job.json"), str(os.getpid())]

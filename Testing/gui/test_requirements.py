@@ -142,7 +142,7 @@ def test_an_installation_without_effect_asks_for_a_restart(
 
     monkeypatch.setattr(slicer.util, "pip_install", lambda arguments: None)
     standin.answers = [True]
-    with pytest.raises(MissingDependency, match="Restart Slicer and press Apply again"):
+    with pytest.raises(MissingDependency, match="Restart Slicer and try again"):
         requirements.ensure(requirements_file)
 
 
@@ -201,7 +201,7 @@ def test_the_extension_pytorch_is_installed_where_it_is_missing(requirements, wi
     model = Extensions(works=True)
     monkeypatch.setattr(standin, "extensionsManagerModel", lambda: model, raising=False)
     standin.answers = [True]
-    with pytest.raises(MissingDependency, match="restart Slicer and press Apply again"):
+    with pytest.raises(MissingDependency, match="restart Slicer and try again"):
         requirements.ensure(without_torch)
     assert model.asked == [("PyTorch", False, False)]
     assert model.interactive

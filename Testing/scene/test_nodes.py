@@ -59,7 +59,8 @@ def test_layers_of_later_versions_appear_as_soon_as_the_study_holds_them(applica
     assert offered[:3] == ["jacobian", "jacobian_normalized", "density_change"]
     assert offered[-4:] == ["enhanced", "lesions", "uncertainty", "novelty"]
     for label in labels:
-        assert nodes.timepoints[label].lesions.GetSegmentation().GetSegmentIDs() == ("lesions",)
+        kinds = ("ground_glass", "consolidation", "reticulation")
+        assert nodes.timepoints[label].lesions.GetSegmentation().GetSegmentIDs() == kinds
     assert nodes.timepoints["day 30"].lesions.GetParentTransformNode() is nodes.timepoints["day 30"].transform
     set_overlay(nodes, "day 30", "lesions", 0.4)
     visible = {label: nodes.timepoints[label].lesions.GetDisplayNode().GetVisibility() for label in labels}

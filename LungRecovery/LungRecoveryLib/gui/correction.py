@@ -1,4 +1,4 @@
-"""Corrected lungs and the reader's verdict: measured again by the worker, without registering again."""
+"""Corrected lungs and lesions and the reader's verdict: measured again by the worker, without registering again."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from LungRecoveryLib.gui.shown import ShownStudy
 
 _ROLE = "correction"
+_PARTS = ("lungs", "lesions")
 _SCHEMA = "lungrecovery-correction-1"
 
 
@@ -35,7 +36,9 @@ class CorrectionSection:
         self._filling = False
         for value, title in reader_verdicts().items():
             self.ui.readerVerdictComboBox.addItem(title, value)
-        self.ui.editLungsButton.connect("clicked()", lambda: self.panel.attempt(self._edit))
+        self.ui.editLungsButton.connect("clicked()", lambda: self.panel.attempt(lambda: self._edit("lungs")))
+        self.ui.editLesionsButton.connect("clicked()", lambda: self.panel.attempt(lambda: self._edit("lesions")))
+        self.ui.correctTimePointComboBox.connect("currentIndexChanged(int)", lambda _i: self.update_buttons())
         self.ui.recomputeButton.connect("clicked()", lambda: self.panel.attempt(self._recompute))
         self.ui.readerButton.connect("clicked()", lambda: self.panel.attempt(self._record))
         self.ui.readerTimePointComboBox.connect("currentIndexChanged(int)", lambda _i: self._show_reader())
@@ -58,9 +61,13 @@ class CorrectionSection:
         self._show_reader()
 
     def update_buttons(self) -> None:
-        """Enable measuring again once there is something that was edited."""
-        shown = self.panel.shown
+        """Enable editing what the study holds, and measuring again once there is something that was edited."""
+        shown, label = self.panel.shown, self.ui.correctTimePointComboBox.currentText
+        held = shown.nodes.timepoints.get(label) if shown is not None else None
+        for part, button in zip(_PARTS, (self.ui.editLungsButton, self.ui.editLesionsButton), strict=True):
+            button.setEnabled(held is not None and getattr(held, part) is not None)
         self.ui.recomputeButton.setEnabled(shown is not None and bool(edited(shown)))
+        self.ui.correctionLabel.setText(_edited_words(shown) if shown is not None else "")
 
     def _show_reader(self) -> None:
         if self._filling:
@@ -77,15 +84,11 @@ class CorrectionSection:
         said = _("Recorded.") if reader else _("The quality check says: {verdict}.")
         self.ui.readerLabel.setText(said.format(verdict=verdicts()[quality["verdict"]]))
 
-    def _edit(self) -> None:
-        """Open a copy of the lungs in Segment Editor, where the scan itself lies."""
+    def _edit(self, part: str) -> None:
+        """Open a copy of the lungs or the lesions in Segment Editor, where the scan itself lies."""
         shown, label = self.panel.shown, self.ui.correctTimePointComboBox.currentText
-        volume = shown.inputs[label]
-        if volume is None:
-            raise BadInput(
-                _("The scan of {label} is no longer in the scene: load it and press Apply.").format(label=label)
-            )
-        node = edited(shown).get(label) or _copy_of_lungs(shown, label)
+        volume = _scan(shown, label)
+        node = edited(shown).get((label, part)) or _copy_of(shown, label, part)
         slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None)
         slicer.util.selectModule("SegmentEditor")
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
@@ -94,7 +97,7 @@ class CorrectionSection:
         self.update_buttons()
 
     def _recompute(self) -> None:
-        self.panel.run.start(lungs_request(self.panel.shown))
+        self.panel.run.start(masks_request(self.panel.shown))
 
     def _record(self) -> None:
         combo = self.ui.readerVerdictComboBox
@@ -105,11 +108,18 @@ class CorrectionSection:
         self.panel.run.start(verdict_request(self.panel.shown, label, verdict, comment))
 
 
-def edited(shown: "ShownStudy") -> dict[str, Any]:
-    """The copies of lungs that were opened for editing, by label."""
-    from LungRecoveryLib.scene.nodes import LABEL, ROLE
+def edited(shown: "ShownStudy") -> dict[tuple[str, str], Any]:
+    """The copies that were opened for editing, by label and part (lungs or lesions)."""
+    from LungRecoveryLib.scene.nodes import LABEL, LAYER, ROLE
 
-    return {n.GetAttribute(LABEL): n for n in shown.nodes.others if n.GetAttribute(ROLE) == _ROLE}
+    copies = [node for node in shown.nodes.others if node.GetAttribute(ROLE) == _ROLE]
+    return {(node.GetAttribute(LABEL), node.GetAttribute(LAYER)): node for node in copies}
+
+
+def _edited_words(shown: "ShownStudy") -> str:
+    names = {"lungs": _("lungs of {label}"), "lesions": _("lesions of {label}")}
+    found = [names[part].format(label=label) for label, part in edited(shown)]
+    return _("To be measured again: {parts}.").format(parts=", ".join(found)) if found else ""
 
 
 def _scan(shown: "ShownStudy", label: str) -> Any:
@@ -120,32 +130,36 @@ def _scan(shown: "ShownStudy", label: str) -> Any:
     return volume
 
 
-def _copy_of_lungs(shown: "ShownStudy", label: str) -> Any:
-    """A copy of a time point's lungs that lies where its scan lies: not under the study's transform."""
+def _copy_of(shown: "ShownStudy", label: str, part: str) -> Any:
+    """A copy of a time point's lungs or lesions that lies where its scan lies: not under the study's transform."""
     from LungRecoveryLib.scene.nodes import add_node, mark
 
-    source = shown.nodes.timepoints[label].lungs
-    copy = add_node(shown.nodes.scene, "vtkMRMLSegmentationNode", _("{label}: lungs to correct").format(label=label))
+    source = getattr(shown.nodes.timepoints[label], part)
+    names = {"lungs": _("{label}: lungs to correct"), "lesions": _("{label}: lesions to correct")}
+    copy = add_node(shown.nodes.scene, "vtkMRMLSegmentationNode", names[part].format(label=label))
     copy.CreateDefaultDisplayNodes()
     copy.GetSegmentation().DeepCopy(source.GetSegmentation())
-    mark(copy, shown.name, _ROLE, label)
+    mark(copy, shown.name, _ROLE, label, part)
     shown.nodes.others.append(copy)
     return copy
 
 
-def lungs_request(shown: "ShownStudy") -> Request:
-    """The request to measure a study again with the lungs that were edited. Raises BadInput where none were."""
+def masks_request(shown: "ShownStudy") -> Request:
+    """The request to measure a study again with what was edited. Raises BadInput where nothing was."""
+    copies = edited(shown)
     files: list[InputFile] = []
     items = []
-    for index, (label, node) in enumerate(edited(shown).items()):
-        files += [
-            inputs.volume_file(f"scan-{index}.nrrd", _scan(shown, label)),
-            inputs.mask_file(f"lungs-{index}.nrrd", node),
-        ]
-        items.append({"label": label, "path": files[-2].name, "lungs": files[-1].name})
+    for index, label in enumerate(dict.fromkeys(label for label, _part in copies)):
+        item = {"label": label, "path": f"scan-{index}.nrrd"}
+        files.append(inputs.volume_file(item["path"], _scan(shown, label)))
+        for part, write in (("lungs", inputs.mask_file), ("lesions", inputs.lesions_file)):
+            if (label, part) in copies:
+                item[part] = f"{part}-{index}.nrrd"
+                files.append(write(item[part], copies[label, part]))
+        items.append(item)
     if not items:
-        raise BadInput(_("Edit the lungs of a time point first."))
-    return _request(shown, tuple(files), lungs=items)
+        raise BadInput(_("Edit the lungs or the lesions of a time point first."))
+    return _request(shown, tuple(files), scans=items)
 
 
 def verdict_request(shown: "ShownStudy", label: str, verdict: str, comment: str) -> Request:

@@ -1,6 +1,7 @@
 """Writing what the user ticks into a folder: transforms, maps, tables, the report, the scene."""
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.gui.dicom_export import DICOM, objects_of
 
 if TYPE_CHECKING:
     from LungRecoveryLib.gui.panel import Panel
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 _TRANSFORMS = ("transform", "inverse_transform")
 _TABLES = ("scores.csv", "regions.csv", "trajectory.csv")
-_SCENE, _DICOM = "scene.mrb", "dicom"
+_SCENE = "scene.mrb"
 
 
 def choices() -> dict[str, tuple[str, str]]:
@@ -32,7 +34,10 @@ def choices() -> dict[str, tuple[str, str]]:
         "h5": (_("Transforms (.h5)"), _("Baseline point to follow-up point and back, for ITK and Slicer")),
         "tfm": (_("Transforms (.tfm)"), _("The same as text")),
         "nrrd": (_("Displacements (.nrrd)"), _("The same as a vector image in mm (LPS) on the baseline's grid")),
-        "dicom": (_("DICOM objects"), _("Those that the analysis wrote for a PACS, where it was asked to")),
+        "dicom": (
+            _("DICOM objects"),
+            _("For a PACS, without the patient's name: scans, registrations, masks, maps, measurements and report"),
+        ),
         "scene": (_("The whole scene (.mrb)"), _("Every node of the scene in one file")),
     }
 
@@ -62,8 +67,7 @@ class ExportSection:
 
     def _export(self) -> None:
         folder = self.ui.exportFolderEdit.currentPath.strip()
-        with self.panel.busy():
-            written = self.panel.attempt(lambda: self._write(folder))
+        written = self.panel.attempt(lambda: self._write(folder))
         if written is not None:
             self.panel.show_information(
                 _("{count} files were written into {folder}.").format(count=len(written), folder=folder)
@@ -74,15 +78,28 @@ class ExportSection:
             raise BadInput(_("Choose a folder to export into."))
         if not self.ticked:
             raise BadInput(_("Tick what is to be exported."))
-        steps = plan(self.panel.shown, self.ticked, Path(folder))
-        there = [path.name for path, _write in steps if path.exists()]
-        if there and not slicer.util.confirmOkCancelDisplay(
+        wants_dicom = DICOM in self.ticked
+        with tempfile.TemporaryDirectory(prefix="LungRecovery-", dir=slicer.app.temporaryPath or None) as workplace:
+            steps = plan(self.panel.shown, self.ticked, Path(folder))
+            objects = Path(folder) / DICOM
+            if not self._may_replace([*[path for path, _write in steps], *([objects] if wants_dicom else [])]):
+                return None
+            if wants_dicom:
+                made = objects_of(self.panel.shown, self.panel.logic.dicom_requirements_path(), Path(workplace))
+                if made is None:
+                    return None
+                steps.append((objects, lambda path: _replace_folder(made, path)))
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            with self.panel.busy():
+                return carry_out(steps)
+
+    def _may_replace(self, paths: list[Path]) -> bool:
+        """Ask whether files that exist may be replaced."""
+        there = [path.name for path in paths if path.exists()]
+        return not there or slicer.util.confirmOkCancelDisplay(
             _("These files exist and will be replaced:\n\n{names}").format(names="\n".join(there[:20])),
             windowTitle=_("Lung Recovery"),
-        ):
-            return None
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        return carry_out(steps)
+        )
 
     def _open_report(self) -> None:
         report = self.panel.attempt(lambda: self.panel.shown.folder / "report.html")
@@ -94,7 +111,7 @@ Step = tuple[Path, Callable[[Path], Any]]
 
 
 def plan(shown: "ShownStudy", keys: list[str], folder: Path) -> list[Step]:
-    """What to write: (path, the function that writes it). Raises BadInput where the files of the study are gone."""
+    """What to write but DICOM objects: (path, the function that writes it). Raises BadInput where the study is gone."""
     steps: list[Step] = []
     study = shown.folder if set(keys) - {"scene"} else Path()
     if "report" in keys:
@@ -103,8 +120,6 @@ def plan(shown: "ShownStudy", keys: list[str], folder: Path) -> list[Step]:
         steps += [_copy(study / name, folder / name) for name in _TABLES]
     if "study" in keys:
         steps.append(_copy(study / "study.json", folder / "study.json"))
-    if "dicom" in keys:
-        steps.append(_copy(_dicom_of(study), folder / _DICOM))
     for timepoint in shown.content["timepoints"]:
         for layer, file in timepoint["files"].items():
             steps += _layer_steps(study / file, layer, timepoint["folder"], keys, folder, shown.content["grid"])
@@ -148,13 +163,6 @@ def _layer_steps(
     return [_copy(source, folder / f"{stem}.nii.gz")] if wanted in keys else []
 
 
-def _dicom_of(study: Path) -> Path:
-    """The folder of a study's DICOM objects; raises BadInput where it has none."""
-    if not (study / _DICOM).is_dir():
-        raise BadInput(_("This study has no DICOM objects: leave them out, or analyse with “lungrecovery analyze”."))
-    return study / _DICOM
-
-
 def _copy(source: Path, target: Path) -> Step:
     def write(path: Path) -> None:
         if source.is_dir():
@@ -165,6 +173,13 @@ def _copy(source: Path, target: Path) -> Step:
             raise BadInput(_("{name} is missing from the study's folder: run it again.").format(name=source.name))
 
     return target, write
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    """Put a copy of a folder where another may lie, so that nothing of two studies is mixed."""
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(source, target)
 
 
 def _convert_transform(source: Path, path: Path) -> None:

@@ -76,6 +76,11 @@ def mask_file(name: str, node: Any) -> InputFile:
     return InputFile(name, node.GetName(), lambda path: write_mask(node, path))
 
 
+def lesions_file(name: str, node: Any) -> InputFile:
+    """A segmentation node of lesions as a file that keeps their kinds."""
+    return InputFile(name, node.GetName(), lambda path: write_lesions(node, path))
+
+
 def volume_bytes(node: Any) -> int:
     """How many bytes the voxels of a volume have."""
     return node.GetImageData().GetActualMemorySize() * 1024
@@ -120,6 +125,17 @@ def write_mask(node: Any, path: Path) -> None:
         image = node.GetImageData()
         node.GetIJKToRASMatrix(matrix)
     _write(image, _to_world(node, matrix), path, node.GetName(), binary=True)
+
+
+def write_lesions(node: Any, path: Path) -> None:
+    """Write a segmentation node of lesions as NRRD: 1 ground glass, 2 consolidation, 3 reticulation, 0 elsewhere.
+
+    Raises BadInput for a segment that is none of these.
+    """
+    from LungRecoveryLib.images import write_image
+    from LungRecoveryLib.scene import lesion_labels
+
+    write_image(lesion_labels(node), path)
 
 
 def _to_world(node: Any, ijk_to_ras: vtk.vtkMatrix4x4) -> vtk.vtkMatrix4x4:

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from LungRecoveryLib.gui.child import begin
+from LungRecoveryLib.child import begin
 
 _EXTENT_MM = (308.0, 238.0, 322.0)
 

@@ -35,7 +35,7 @@ class WorkerProcess:
         command: list[str] | None = None,
     ):
         self._event, self._log, self._ended = event, log, ended
-        self._command = command or [python_program(), "-u", "-m", "LungRecoveryLib.gui.child"]
+        self._command = command or [python_program(), "-u", "-m", "LungRecoveryLib.child"]
         self._pid: int | None = None
         self._pending = {"out": b"", "err": b""}
         self._over = False

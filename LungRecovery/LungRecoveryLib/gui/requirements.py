@@ -1,7 +1,7 @@
-"""The Python packages that the analysis needs: what is missing, one question to the user, and a readable installation.
+"""The Python packages that are needed: what is missing, one question to the user, and a readable installation.
 
-Nothing is looked for or installed before the user presses Apply. Slicer's own numpy and SimpleITK are never replaced;
-torch comes through Slicer's extension PyTorch.
+Nothing is looked for or installed before the user asks for what needs it. Slicer's own numpy and SimpleITK are never
+replaced; torch comes through Slicer's extension PyTorch.
 """
 
 import importlib
@@ -28,19 +28,19 @@ def requirements(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("-")]
 
 
-def missing(path: Path) -> list[str]:
+def missing(path: Path, torch: bool = True) -> list[str]:
     """What is not installed of a requirements.txt and of torch, or is too old; nothing is imported to find out."""
     importlib.invalidate_caches()
-    wanted = [*requirements(path), f"{TORCH}>={LEAST_TORCH}"]
+    wanted = [*requirements(path), *([f"{TORCH}>={LEAST_TORCH}"] if torch else [])]
     return [requirement for requirement in wanted if not _satisfied(requirement)]
 
 
-def ensure(path: Path) -> bool:
-    """Install what is missing after asking once; False where the user declines.
+def ensure(path: Path, torch: bool = True) -> bool:
+    """Install what is missing of a requirements.txt, and of torch, after asking once; False where the user declines.
 
     Raises MissingDependency, in words, where an installation fails or needs Slicer to be restarted first.
     """
-    lacking = missing(path)
+    lacking = missing(path, torch)
     if not lacking:
         return True
     if not slicer.util.confirmOkCancelDisplay(_question(lacking), windowTitle=_("Lung Recovery")):
@@ -50,10 +50,10 @@ def ensure(path: Path) -> bool:
     others = [requirement for requirement in lacking if _name(requirement) != TORCH]
     if others:
         _install(others)
-    still = missing(path)
+    still = missing(path, torch)
     if still:
         raise MissingDependency(
-            _("These packages could not be installed: {packages}. Restart Slicer and press Apply again.").format(
+            _("These packages could not be installed: {packages}. Restart Slicer and try again.").format(
                 packages=", ".join(still)
             )
         )
@@ -63,7 +63,7 @@ def ensure(path: Path) -> bool:
 def _question(lacking: list[str]) -> str:
     size = _("about 3 GB for a graphics card, 1 GB without") if any(_name(r) == TORCH for r in lacking) else ""
     return _(
-        "The analysis needs Python packages that are not installed in this Slicer:\n\n{packages}\n\nThey will be "
+        "This needs Python packages that are not installed in this Slicer:\n\n{packages}\n\nThey will be "
         "downloaded from the internet and installed{size}. This takes a few minutes and is done once."
     ).format(packages="\n".join(lacking), size=f" ({size})" if size else "")
 
@@ -72,7 +72,7 @@ def _install_torch() -> None:
     """Install torch through the extension PyTorch, which finds the build that fits the graphics card."""
     if importlib.util.find_spec("PyTorchUtils") is None:
         _install_extension()
-        raise MissingDependency(_("Slicer has installed its extension PyTorch: restart Slicer and press Apply again."))
+        raise MissingDependency(_("Slicer has installed its extension PyTorch: restart Slicer and try again."))
     import PyTorchUtils
 
     try:

@@ -8,20 +8,19 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from LungRecoveryLib.errors import LungRecoveryError
 from LungRecoveryLib.gui import messages, requirements
 from LungRecoveryLib.gui.loading import item_of
+from LungRecoveryLib.gui.waiting import wait_for
 
 CATEGORY = "Lung Recovery"
 SAMPLE = "LungRecoveryPatient"
 """The patient's name in the module Sample Data: a baseline CT and three follow-ups."""
 SPACING_MM, SEED, DAYS = 2.0, 0, (0, 30, 90, 180)
 _FIRST_DATE = "2021-01-08"
-_LOOK_MS = 100
 
 
 def register(icons: Path, requirements_path: Path) -> None:
@@ -67,50 +66,14 @@ def make_patient(
 
 
 def _make_files(folder: Path, spacing_mm: float, days: tuple[int, ...]) -> bool:
-    """Run `phantom_child` and show its progress; False where the user cancels."""
-    from LungRecoveryLib.gui.process import WorkerProcess, python_program
-
-    job = folder / "phantom.json"
-    job.write_text(
-        json.dumps({"output": str(folder / "patient"), "seed": SEED, "spacing_mm": spacing_mm, "days": days}),
-        encoding="utf-8",
-    )
-    dialog = slicer.util.createProgressDialog(labelText=_("Making the synthetic patient…"), maximum=100)
-    errors: list[str] = []
-    codes: list[int | None] = []
-
-    def heard(event: dict[str, Any]) -> None:
-        if event["event"] == "progress":
-            dialog.setValue(round(100 * event["fraction"]))
-        elif event["event"] == "error":
-            errors.append(event["message"])
-
-    command = [python_program(), "-u", "-m", "LungRecoveryLib.gui.phantom_child"]
-    process = WorkerProcess(heard, errors.append, codes.append, command)
-    process.start(job)
-    loop = qt.QEventLoop()
-    watch = qt.QTimer()
-    watch.setInterval(_LOOK_MS)
-
-    def look() -> None:
-        if dialog.wasCanceled:
-            process.abort()
-        if not process.running:
-            loop.quit()
-
-    watch.connect("timeout()", look)
-    watch.start()
+    """Run `phantom_child`; False where the user cancels."""
+    content = {"output": str(folder / "patient"), "seed": SEED, "spacing_mm": spacing_mm, "days": days}
+    title = _("Making the synthetic patient…")
     try:
-        loop.exec_()
-    finally:
-        watch.stop()
-        process.abort()  # where Slicer itself ends the loop
-        cancelled = bool(dialog.wasCanceled)
-        dialog.close()
-    if codes != [0] and not cancelled:
-        reason = errors[-1] if errors else ""
-        raise LungRecoveryError(_("The synthetic patient could not be made. {reason}").format(reason=reason))
-    return not cancelled
+        return wait_for("LungRecoveryLib.gui.phantom_child", folder / "phantom.json", content, title)
+    except LungRecoveryError as error:
+        text = _("The synthetic patient could not be made. {reason}")
+        raise LungRecoveryError(text.format(reason=error)) from error
 
 
 def _load(folder: Path) -> list[Any]:

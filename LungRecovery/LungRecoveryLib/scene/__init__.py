@@ -15,9 +15,9 @@ from LungRecoveryLib.scene.comparison import MODES, set_comparison
 from LungRecoveryLib.scene.layout import LAYOUT_ID, LAYOUT_NAME, add_layout, layout_xml
 from LungRecoveryLib.scene.maps import Overlay
 from LungRecoveryLib.scene.nodes import StudyNodes, TimePointNodes, remove_study
-from LungRecoveryLib.scene.segmentations import LUNG_VALUES, labels_of
+from LungRecoveryLib.scene.segmentations import LUNG_VALUES, labels_of, lesion_labels
 from LungRecoveryLib.scene.sequences import select_timepoint
-from LungRecoveryLib.scene.show import DEFAULT_NAME, find_studies, show_study
+from LungRecoveryLib.scene.show import DEFAULT_NAME, Opening, find_studies, show_study
 from LungRecoveryLib.scene.tables import label_of_row, region_of_row
 from LungRecoveryLib.scene.transforms import landmark_errors
 from LungRecoveryLib.scene.views import (
@@ -42,6 +42,7 @@ __all__ = [
     "LAYOUT_NAME",
     "LUNG_VALUES",
     "MODES",
+    "Opening",
     "Overlay",
     "StudyNodes",
     "TimePointNodes",
@@ -52,6 +53,7 @@ __all__ = [
     "labels_of",
     "landmark_errors",
     "layout_xml",
+    "lesion_labels",
     "overlays",
     "range_now",
     "region_of_row",

@@ -10,6 +10,8 @@ import SimpleITK as sitk
 import slicer
 from vtk.util import numpy_support
 
+from LungRecoveryLib.anatomy.lesions import LESION_NAMES
+from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import grid_of, resample_mask, to_array, to_image
 from LungRecoveryLib.scene.nodes import Node, add_node
 from LungRecoveryLib.scene.texts import _
@@ -23,7 +25,13 @@ _LUNG_TERM = (
 _TERMS = {1: _LUNG_TERM.format(side="SCT^24028007^Right"), 2: _LUNG_TERM.format(side="SCT^7771000^Left")}
 LUNG_VALUES = {"right": 1, "left": 2}  # as the study's label maps have them
 _LUNGS = {1: (0.44, 0.71, 0.94), 2: (0.56, 0.84, 0.66)}
-_LESION = (0.93, 0.25, 0.25)
+LESION_VALUES = {name.replace(" ", "_"): value for value, name in LESION_NAMES.items()}
+"""The kinds of lesion, segment ids of `add_lesions`, with their values in the study's label maps."""
+_LESIONS = {
+    "ground_glass": (0.98, 0.76, 0.28),
+    "consolidation": (0.90, 0.27, 0.22),
+    "reticulation": (0.52, 0.60, 0.98),
+}
 # One hue for each region that shares a layer with others; neighbours differ in lightness too.
 _REGION_COLOURS = (
     (0.62, 0.79, 0.88),
@@ -55,16 +63,51 @@ def add_lungs(scene: Node, name: str, labels: sitk.Image) -> Node:
 
 
 def add_lesions(scene: Node, name: str, labels: sitk.Image) -> Node:
-    """A segmentation of the lesions, a segment for each value, hidden until they are asked for."""
+    """A segmentation of the lesions, hidden until they are asked for.
+
+    Every kind has its segment, also where none was found, so that a reader can draw it.
+    """
     array = sitk.GetArrayViewFromImage(labels)
-    values = [int(v) for v in np.unique(array) if v > 0]
-    if len(values) == 1:
-        segments = [Segment("lesions", _("Lesions"), values[0], _LESION)]
-    else:
-        segments = [Segment(f"lesions_{v}", _("Lesions {n}").format(n=v), v, _LESION) for v in values]
+    titles = lesion_titles()
+    segments = [Segment(kind, titles[kind], value, _LESIONS[kind]) for kind, value in LESION_VALUES.items()]
     node = _segmentation(scene, name, labels, [(array, segments)])
     node.GetDisplayNode().SetVisibility(False)
     return node
+
+
+def lesion_titles() -> dict[str, str]:
+    """The kinds of lesion in words, by segment id."""
+    return {
+        "ground_glass": _("Ground glass"),
+        "consolidation": _("Consolidation"),
+        "reticulation": _("Reticulation"),
+    }
+
+
+def lesion_colours() -> dict[str, tuple[float, float, float]]:
+    """The colours of the kinds of lesion, RGB in 0..1, by segment id."""
+    return dict(_LESIONS)
+
+
+def lesion_labels(node: Node) -> sitk.Image:
+    """The label map of a segmentation of lesions that has been edited, see `labels_of`; it may be empty.
+
+    A segment that the reader added counts by its name. Raises BadInput where that is no kind of lesion.
+    """
+    kinds = {title.lower(): kind for kind, title in lesion_titles().items()}
+    values = {}
+    for segment_id in node.GetSegmentation().GetSegmentIDs():
+        title = node.GetSegmentation().GetSegment(segment_id).GetName()
+        kind = segment_id if segment_id in LESION_VALUES else kinds.get(title.strip().lower())
+        if kind is not None:
+            values[segment_id] = LESION_VALUES[kind]
+        elif segment_mask(node, segment_id) is not None:
+            raise BadInput(
+                _("The segment {name} is no kind of lesion: call it {kinds}, or delete it.").format(
+                    name=title, kinds=", ".join(lesion_titles().values())
+                )
+            )
+    return labels_of(node, values)
 
 
 def add_regions(
@@ -139,7 +182,7 @@ def labels_of(node: Node, values: Mapping[str, int] | None = None) -> sitk.Image
     grid = grid_from(numpy_matrix(matrix), geometry.GetDimensions())
     labels = np.zeros(grid.shape, np.uint8)
     ids = node.GetSegmentation().GetSegmentIDs()
-    for segment_id, value in (values or dict.fromkeys(ids, 1)).items():
+    for segment_id, value in (dict.fromkeys(ids, 1) if values is None else values).items():
         found = segment_mask(node, segment_id)
         if found is not None:
             mask, to_ras = found

@@ -6,6 +6,7 @@ transform FROM its parent, the baseline's space: a follow-up under the node is l
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ import vtk
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.scene.nodes import Node, StudyNodes, add_node
 
+HDF5 = threading.Lock()
+"""To be held while a transform's file is read: the library beneath is not made for threads."""
+
 
 def add_transform(scene: Node, name: str, path: Path) -> Node:
     """A transform node from a study's file; raises BadInput where it is gone or damaged."""
@@ -23,7 +27,9 @@ def add_transform(scene: Node, name: str, path: Path) -> Node:
     node = add_node(scene, "vtkMRMLTransformNode", name)
     storage = slicer.vtkMRMLTransformStorageNode()
     storage.SetFileName(str(path))
-    if not storage.ReadData(node):
+    with HDF5:
+        read = storage.ReadData(node)
+    if not read:
         scene.RemoveNode(node)
         raise BadInput(f"{path} cannot be read: analyse the scans again")
     interpolate_linearly(node)

@@ -144,7 +144,8 @@ def region_point(nodes: StudyNodes, region: str, label: str, map_name: str | Non
         centre = inside.mean(axis=0)
         place = inside[np.argmin(((inside - centre) ** 2).sum(axis=1))]
     else:
-        place = np.array(np.unravel_index(np.argmax(change), change.shape)) + low
+        at, step = change
+        place = np.array(np.unravel_index(np.argmax(at), at.shape)) * step + low
     point = to_ras @ np.array([*place[::-1], 1.0])
     return tuple(float(v) for v in point[:3])
 
@@ -167,8 +168,14 @@ def show_region(nodes: StudyNodes, region: str | None) -> None:
         display.SetSegmentVisibility(region, True)
 
 
-def _change_in(volume: Node, overlay: Overlay, mask: np.ndarray, to_ras: np.ndarray, low: np.ndarray):
-    """How strongly a map deviates (z, y, x) in a window of the regions' grid that starts at index `low`; outside -1."""
+def _change_in(
+    volume: Node, overlay: Overlay, mask: np.ndarray, to_ras: np.ndarray, low: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """How strongly a map deviates (z, y, x) in a window of the regions' grid that starts at index `low`; outside -1.
+
+    Only every n-th voxel along an axis is looked at, about half the smoothing apart; returns the steps (3,) too.
+    None where the map has no "no change" to deviate from.
+    """
     if overlay.neutral is None and overlay.kind != "amount":
         return None
     matrix = vtk_matrix(np.eye(4))
@@ -179,11 +186,18 @@ def _change_in(volume: Node, overlay: Overlay, mask: np.ndarray, to_ras: np.ndar
     values = voxels(volume)[window]
     if values.shape != mask.shape:
         return None
+    spacing = np.array([np.linalg.norm(to_ras[:3, axis]) for axis in (2, 1, 0)])
+    step = np.maximum(np.round(_SMOOTH_MM / 2 / spacing).astype(int), 1)
+    thinned = tuple(slice(None, None, n) for n in step)
+    if mask[thinned].any():
+        mask, values = mask[thinned], values[thinned]
+    else:
+        step = np.ones(3, int)
     at = maps.strength(values, overlay, *maps.range_of(overlay, *(overlay.range or (0.0, float(values.max())))))
-    sigma = [_SMOOTH_MM / np.linalg.norm(to_ras[:3, axis]) for axis in (2, 1, 0)]
+    sigma = _SMOOTH_MM / (spacing * step)
     weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma, mode="constant")
     mean = ndimage.gaussian_filter((at * mask).astype(np.float32), sigma, mode="constant") / np.maximum(weight, 1e-6)
-    return np.where(mask, np.abs(mean), -1.0)
+    return np.where(mask, np.abs(mean), -1.0), step
 
 
 def show_legend(nodes: StudyNodes, map_name: str | None) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,8 @@ class Layers:
     outside the thread they belong to and bring the program down: within the block nobody does.
     """
 
-    def __init__(self, paths: Iterable[Path]):
+    def __init__(self, paths: Iterable[Path], read: Callable[[Path], sitk.Image] | None = None):
+        self._read = read or read_layer
         self._waiting = deque(paths)
         self._workers = ThreadPoolExecutor(_READERS, thread_name_prefix="LungRecovery-read")
         self._running: dict[Path, Future] = {}
@@ -52,14 +53,18 @@ class Layers:
     def take(self, path: Path) -> sitk.Image:
         """The image of a file; each file once. Raises BadInput where it is gone or damaged."""
         reading = self._running.pop(path, None)
-        image = read_layer(path) if reading is None else reading.result()
+        image = self._read(path) if reading is None else reading.result()
         self._start()
         return image
+
+    def wait(self, paths: Iterable[Path]) -> None:
+        """Return when the images that are read next, of these files, are there; their errors are raised by `take`."""
+        wait([self._running[path] for path in paths if path in self._running])
 
     def _start(self) -> None:
         while self._waiting and len(self._running) < _READERS + 1:
             path = self._waiting.popleft()
-            self._running[path] = self._workers.submit(read_layer, path)
+            self._running[path] = self._workers.submit(self._read, path)
 
 
 def read_layer(path: Path) -> sitk.Image:

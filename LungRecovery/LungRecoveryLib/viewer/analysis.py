@@ -41,7 +41,7 @@ class Analysis:
         job = self._folder / "job.json"
         job.write_text(json.dumps(self._job), encoding="utf-8")
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-u", "-m", "LungRecoveryLib.gui.child", str(job), str(os.getpid()),
+            sys.executable, "-u", "-m", "LungRecoveryLib.child", str(job), str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             env=_environment(), limit=_LONGEST_LINE,
         )  # fmt: skip

@@ -1,8 +1,9 @@
-"""The process that computes for the panel: the worker, in a process group of its own, that never outlives Slicer.
+"""The process that computes for the panel or the viewer: the worker, in a process group of its own, that never
+outlives the program which started it.
 
-``python -m LungRecoveryLib.gui.child job.json PID`` prints ``{"event": "started", "pid": ...}`` and then what the
-worker prints. It ends itself and all that it started when the folder of the job file vanishes or the process PID (that
-of Slicer) is gone, so that neither a crash of Slicer nor a lost signal leaves a computation or a file behind.
+``python -m LungRecoveryLib.child job.json PID`` prints ``{"event": "started", "pid": ...}`` and then what the worker
+prints. It ends itself and all that it started when the folder of the job file vanishes or the process PID is gone, so
+that neither a crash of that program nor a lost signal leaves a computation or a file behind.
 """
 
 import json

@@ -1,0 +1,152 @@
+"""Export: every kind of file, asked before anything is replaced, and nothing half done."""
+
+import numpy as np
+import pytest
+
+
+def tick(widget, *keys: str) -> None:
+    import qt
+
+    for row in range(widget.ui.exportList.count):
+        item = widget.ui.exportList.item(row)
+        item.setCheckState(qt.Qt.Checked if item.data(qt.Qt.UserRole) in keys else qt.Qt.Unchecked)
+
+
+def test_everything_is_exported(shown, standin, tmp_path):
+    """Each kind of file under a name that tells what it is; transforms say the same in every format."""
+    import SimpleITK as sitk
+
+    tick(shown, "report", "tables", "study", "maps", "masks", "h5", "tfm", "nrrd")
+    shown.ui.exportFolderEdit.setCurrentPath(str(tmp_path / "export"))
+    shown.ui.exportButton.click()
+    assert standin.messages[-1]["kind"] == "info"
+    names = {path.name for path in (tmp_path / "export").iterdir()}
+    assert {
+        "report.html",
+        "report.pdf",
+        "figures",
+        "scores.csv",
+        "regions.csv",
+        "trajectory.csv",
+        "study.json",
+    } <= names
+    assert {"baseline-ct.nii.gz", "day-30-jacobian.nii.gz", "day-30-warped.nii.gz", "baseline-lungs.nii.gz"} <= names
+    files = {kind: tmp_path / "export" / f"day-30-transform.{kind}" for kind in ("h5", "tfm", "nrrd")}
+    point = np.array(
+        sitk.ReadImage(str(tmp_path / "export" / "baseline-ct.nii.gz")).TransformContinuousIndexToPhysicalPoint(
+            (30, 30, 40)
+        )
+    )
+    direct, text = (np.array(sitk.ReadTransform(str(files[k])).TransformPoint(point)) for k in ("h5", "tfm"))
+    np.testing.assert_allclose(direct, text, atol=1e-3)
+    field = sitk.ReadImage(str(files["nrrd"]))
+    moved = point + np.array(field[field.TransformPhysicalPointToIndex(point)])
+    np.testing.assert_allclose(moved, direct, atol=1e-2)
+
+
+def export(widget, folder, *keys: str) -> None:
+    """Tick what is named and press Export."""
+    tick(widget, *keys)
+    widget.ui.exportFolderEdit.setCurrentPath(str(folder))
+    widget.ui.exportButton.click()
+
+
+def test_dicom_objects_that_the_analysis_wrote_are_copied(shown, standin, tmp_path):
+    """And replace those of an earlier export as a whole, after a question."""
+    objects = shown.panel.shown.folder / "dicom"
+    objects.mkdir()
+    (objects / "report.dcm").write_bytes(b"DICM")
+    old = tmp_path / "export" / "dicom" / "other.dcm"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"DICM")
+    standin.answers = [True]
+    export(shown, tmp_path / "export", "dicom")
+    assert standin.messages[0]["kind"] == "confirm"
+    assert [file.name for file in old.parent.iterdir()] == ["report.dcm"]
+
+
+@pytest.mark.slow
+def test_dicom_objects_are_made_where_there_are_none(shown, standin, tmp_path):
+    """In a process of their own, from the scans in the scene; neither study nor scene changes, and no file is left."""
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    study = shown.panel.shown.folder
+    before = {path for path in study.rglob("*")}
+    export(shown, tmp_path / "export", "dicom", "tables")
+    assert [message["kind"] for message in standin.messages] == ["info"]
+    written = sorted((tmp_path / "export" / "dicom").rglob("*.dcm"))
+    kinds = {pydicom.dcmread(path, stop_before_pixels=True).Modality for path in written}
+    assert {"CT", "SEG", "REG", "SR", "DOC"} <= kinds
+    assert {path for path in study.rglob("*")} == before
+    assert (tmp_path / "export" / "scores.csv").is_file()
+
+
+def test_packages_for_dicom_are_asked_for(shown, standin, tmp_path, monkeypatch):
+    """One question that names them, and not torch; declined, nothing is written."""
+    from LungRecoveryLib.gui import requirements
+
+    def version(name: str) -> str:
+        raise requirements.PackageNotFoundError(name)
+
+    monkeypatch.setattr(requirements, "version", version)
+    standin.answers = [False]
+    export(shown, tmp_path / "export", "dicom", "tables")
+    (question,) = standin.messages
+    assert question["kind"] == "confirm"
+    assert "pydicom" in question["text"]
+    assert "highdicom" in question["text"]
+    assert "torch" not in question["text"]
+    assert not (tmp_path / "export").exists()
+
+
+def test_dicom_objects_need_the_scans(shown, standin, scene, tmp_path):
+    """One of which has left the scene: a sentence, and nothing is written."""
+    scene.RemoveNode(shown.panel.shown.inputs["day 30"])
+    export(shown, tmp_path / "export", "dicom")
+    assert "The scan of day 30" in standin.messages[-1]["text"]
+    assert not (tmp_path / "export").exists()
+
+
+def test_export_asks_before_it_replaces(shown, standin, tmp_path):
+    (tmp_path / "scores.csv").write_text("mine")
+    tick(shown, "tables")
+    shown.ui.exportFolderEdit.setCurrentPath(str(tmp_path))
+    standin.answers = [False]
+    shown.ui.exportButton.click()
+    assert standin.messages[-1]["kind"] == "confirm"
+    assert (tmp_path / "scores.csv").read_text() == "mine"
+    standin.answers = [True]
+    shown.ui.exportButton.click()
+    assert (tmp_path / "scores.csv").read_text() != "mine"
+
+
+def test_an_export_that_fails_leaves_nothing(shown, standin, tmp_path):
+    """Of the study's files one is missing: a message, and no half of the export."""
+    (shown.panel.shown.folder / "regions.csv").unlink()
+    tick(shown, "tables")
+    shown.ui.exportFolderEdit.setCurrentPath(str(tmp_path / "export"))
+    shown.ui.exportButton.click()
+    assert "regions.csv is missing" in standin.messages[-1]["text"]
+    assert list((tmp_path / "export").iterdir()) == []
+    tick(shown)
+    shown.ui.exportButton.click()
+    assert "Tick what" in standin.messages[-1]["text"]
+
+
+def test_the_report_is_opened(shown, standin, monkeypatch):
+    import qt
+
+    opened = []
+    monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
+    shown.ui.openReportButton.click()
+    assert opened == [str(shown.panel.shown.folder / "report.html")]
+    (shown.panel.shown.folder / "study.json").unlink()
+    shown.ui.openReportButton.click()
+    assert "no longer on the disk" in standin.messages[-1]["text"]
+
+
+def test_the_whole_scene_is_exported(shown, standin, tmp_path):
+    tick(shown, "scene")
+    shown.ui.exportFolderEdit.setCurrentPath(str(tmp_path))
+    shown.ui.exportButton.click()
+    assert (tmp_path / "scene.mrb").stat().st_size > 1000
