@@ -55,6 +55,7 @@ class Job(PairOptions):
 
     timepoints: tuple[TimePoint, ...]
     output: Path
+    labels: str | None = None
     overwrite: bool = False
     dicom: bool = False
     keep_identifiers: bool = False
@@ -85,6 +86,8 @@ def read_job_file(path: Path) -> dict[str, Any]:
     check_job(content, str(path))
     base = path.resolve().parent
     content["output"] = str(base / content["output"])
+    if (content.get("labels") or "").endswith(".json"):
+        content["labels"] = str(base / content["labels"])
     if content.get("weights", "").endswith(".safetensors"):
         content["weights"] = str(base / content["weights"])
     for timepoint in content["timepoints"]:
@@ -150,6 +153,7 @@ def settings_of(job: Job) -> dict[str, Any]:
     """The settings that `study.json` records: what changes the numbers, and nothing that names a file."""
     content = to_json(job)
     left_out = ("schema", "timepoints", "output", "overwrite", "allow_different_patients", "dicom", "keep_identifiers")
+    left_out = (*left_out, "labels")
     return {key: value for key, value in content.items() if key not in left_out}
 
 

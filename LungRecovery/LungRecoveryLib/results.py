@@ -59,13 +59,18 @@ UNCERTAINTY_LAYER = {"uncertainty": "uncertainty.nii.gz"}
 # Made where a scan shows healthy parenchyma to compare with: the baseline's on the grid of the maps, a follow-up's on
 # its own.
 ENHANCED_LAYER = {"enhanced": "enhanced.nii.gz"}
+LOBES_LAYER = {"lobes": "lobes.nii.gz"}  # made where any fissure is visible
+THIRDS = "the lungs are divided into thirds of their height instead"
 ABSENT = {
-    "lobes": "this version does not segment lobes; the lungs are divided into thirds of their height instead",
-    "severity": "the CT severity score (0 to 25) is a sum over five lobes, which are not segmented",
+    "lobes": f"the fissures were not looked for; {THIRDS}",
+    "severity": "the CT severity score (0 to 25) is a sum over five lobes, which are not all known",
 }
 
 # What not every time point has: the baseline is not registered, and a study of another program may hold no lesions.
-_OPTIONAL = ("jacobian", "change", "quality", "registration", "lesions", "lesion_fates", "lesion_classes", "parenchyma")
+_OPTIONAL = (
+    *("jacobian", "change", "quality", "registration", "band_changes"),
+    *("lesions", "lesion_fates", "lesion_classes", "parenchyma", "lobes", "severity"),
+)
 
 # Folder names that are taken, or that Windows refuses whatever their case.
 _RESERVED = {BASELINE, FIGURES, DICOM, "patient", "con", "prn", "aux", "nul"} | {
@@ -82,8 +87,11 @@ class TimePointResult:
     The tables map a region's id to measures: `density` from the scan's own voxels, like `lesions`; `jacobian`, `change`
     and `lesion_classes` over the baseline's lung on the baseline's grid (follow-ups only); `scores` for both.
     `lesion_fates` lists what became of each lesion since the baseline. `parenchyma` tells of the enhanced image: the
-    scan's baseline, noise, calibration and what was taken out between the dates. `files` maps a layer to its path
-    relative to the study's folder. `reliable` is False where the registration failed its quality gate.
+    scan's baseline, noise, calibration and what was taken out between the dates. `lobes` says where they come from,
+    what is visible of each fissure and why any is missing; `severity` are the points of the CT severity score where
+    all five are known; `band_changes` the shares of the lung that went from one density band to another. `files` maps
+    a layer to its path relative to the study's folder. `reliable` is False where the registration failed its quality
+    gate.
     """
 
     label: str
@@ -105,6 +113,9 @@ class TimePointResult:
     lesion_fates: list[dict[str, Any]] | None = None
     lesion_classes: RegionTable | None = None
     parenchyma: dict[str, Any] | None = None
+    lobes: dict[str, Any] | None = None
+    severity: RegionTable | None = None
+    band_changes: dict[str, dict[str, float]] | None = None
     quality: dict[str, Any] | None = None
     registration: dict[str, Any] | None = None
 
@@ -277,14 +288,14 @@ def score_rows(result: StudyResult) -> Iterator[dict[str, Any]]:
 def region_rows(result: StudyResult) -> Iterator[dict[str, Any]]:
     """The rows of regions.csv: one for each time point, region and measure."""
     for timepoint in result.timepoints:
-        for group in ("density", "lesions", "jacobian", "change", "lesion_classes"):
+        for group in ("density", "lesions", "severity", "jacobian", "change", "lesion_classes"):
             for region, measures in (getattr(timepoint, group) or {}).items():
                 for measure, value in _flat(measures):
                     yield _who(timepoint, region, result.regions) | {
                         "group": group,
                         "measure": measure,
                         "value": value,
-                        "reliable": timepoint.reliable or group in ("density", "lesions"),
+                        "reliable": timepoint.reliable or group in ("density", "lesions", "severity"),
                     }
 
 

@@ -25,7 +25,8 @@ from LungRecoveryLib.pairs import register_visits
 from LungRecoveryLib.parenchyma.noise import estimate_noise
 from LungRecoveryLib.parenchyma.series import Enhanced, Series
 from LungRecoveryLib.progress import Progress, no_progress, part
-from LungRecoveryLib.recovery import density, jacobian, lesions, quality, score, similarity, trajectory
+from LungRecoveryLib.recovery import change_classes, density, jacobian, lesions, quality, score, similarity, trajectory
+from LungRecoveryLib.recovery.severity import severity_by_lobe
 from LungRecoveryLib.registration.register import Registration
 from LungRecoveryLib.results import RegionTable, StudyResult, TimePointResult
 from LungRecoveryLib.system import check_device, limited_threads
@@ -66,12 +67,15 @@ class BaselineOnGrid:
 
 @dataclass
 class Measured:
-    """What was measured in one scan's own voxels, by region, and its lesions as a label map on the scan's grid."""
+    """What was measured in one scan's own voxels, by region; its lesions and lobes as label maps on its grid, and what
+    is known of the lobes."""
 
     density: RegionTable
     lesions: RegionTable
     lesion_map: sitk.Image
     enhanced: Enhanced
+    lobes: dict[str, Any] | None = None
+    lobe_map: sitk.Image | None = None
 
 
 class StudyWork:
@@ -132,20 +136,21 @@ class StudyWork:
         told = segmentation_warnings(visit.scan.image, visit.lungs, found.airways, found.lesions)
         visit.warnings += [warning for warning in told if warning not in visit.warnings]
         box = grids.crop_to_mask(visit.lungs, _LUNG_MARGIN_MM)
-        ct, lungs, tubes, sick = (
-            _cut(image, box) for image in (visit.scan.image, visit.lungs, found.vessels, found.lesions)
-        )
-        masks = regions.region_masks(regions.lung_atoms(lungs))
+        layers = (visit.scan.image, visit.lungs, found.vessels, found.lesions, found.lobes.labels)
+        ct, lungs, tubes, sick, lobes = (_cut(image, box) for image in layers)
+        masks = regions.region_masks(regions.lung_atoms(lungs, lobes))
         abnormal = density.abnormal_mask(ct, lungs, tubes, sick)
         return Measured(
             density.density_by_region(ct, masks, tubes, self.job.bands, abnormal),
             lesions.lesions_by_region(ct, sick, tubes, masks),
             found.lesions,
             self.series.enhance(visit.scan.image, visit.lungs, found.airways, found.vessels, self.noise[visit.label]),
+            regions.about_lobes(found.lobes),
+            found.lobes.labels if found.lobes.found else None,
         )
 
     def _structures(self, visit: Visit, progress: Progress) -> structures.Structures:
-        return structures.segment_structures(visit.scan.image, visit.lungs, progress)
+        return structures.segment_structures(visit.scan.image, visit.lungs, progress, visit.lobes)
 
     def _register(self, visits: list[Visit], index: int) -> Registration:
         baseline, visit = visits[0], visits[index]
@@ -157,14 +162,17 @@ class StudyWork:
         """The baseline on the grid of the maps; it is the same for every follow-up."""
         ct = sitk.Cast(grids.resample(visit.scan.image, registration.grid), sitk.sitkInt16)
         lungs = registration.fixed_lungs
-        atoms = regions.lung_atoms(lungs)
+        atoms = regions.lung_atoms(lungs, measured.lobe_map)
         sick = grids.resample_mask(measured.lesion_map, registration.grid)
         files = self._write_baseline_layers(measured, ct=ct, lungs=lungs, regions=atoms, lesions=sick)
         return BaselineOnGrid(ct, lungs, regions.region_masks(atoms), files, sick)
 
     def _write_baseline_layers(self, measured: Measured, **content: sitk.Image) -> dict[str, str]:
-        """Write the baseline's layers, the enhanced image on their grid where there is one."""
+        """Write the baseline's layers, the enhanced image and the lobes on their grid where there are any."""
         layers = dict(results.BASELINE_LAYERS)
+        if measured.lobe_map is not None:
+            layers |= results.LOBES_LAYER
+            content["lobes"] = grids.resample_mask(measured.lobe_map, content["ct"])
         if measured.enhanced.image is not None:
             layers |= results.ENHANCED_LAYER
             content["enhanced"] = grids.resample(measured.enhanced.image, content["ct"], outside=0.0)
@@ -200,6 +208,9 @@ class StudyWork:
         if measured[index].enhanced.image is not None:
             layers |= results.ENHANCED_LAYER
             maps["enhanced"] = measured[index].enhanced.image
+        if measured[index].lobe_map is not None:
+            layers |= results.LOBES_LAYER
+            maps["lobes"] = measured[index].lobe_map
         lncc = similarity.lncc_map(*on_grid, baseline.lungs, inside)
         scores = score.scores(
             registration.jacobian,
@@ -213,6 +224,9 @@ class StudyWork:
         )
         timepoint = self._timepoint(visit, index, measured[index], scores)
         self._follow_lesions(timepoint, measured[index], registration, baseline, inside)
+        timepoint.band_changes = change_classes.band_changes(
+            *on_grid, registration.jacobian, baseline.masks["lungs"], self.job.bands, inside
+        )
         timepoint.warnings += [*warnings, *registration.notes]
         timepoint.reliable, timepoint.quality = reliable, judged
         timepoint.registration = _registration_summary(registration, self.job.preset, mean_j)
@@ -277,6 +291,8 @@ class StudyWork:
             density=measured.density,
             lesions=measured.lesions,
             parenchyma=measured.enhanced.summary,
+            lobes=measured.lobes,
+            severity=severity_by_lobe(measured.lesions or {}),
             scores=scores,
             files={},
             warnings=[*visit.warnings, *measured.enhanced.warnings],
@@ -293,7 +309,8 @@ class StudyWork:
 
     def _result(self, timepoints: list[TimePointResult], baseline: BaselineOnGrid, warnings: list[str]) -> StudyResult:
         entries = [results.plain(asdict(timepoint)) for timepoint in timepoints]
-        names = {name: regions.REGION_NAMES[name] for name in timepoints[0].density}
+        measured = {region for timepoint in timepoints for region in timepoint.density}
+        names = {region: name for region, name in regions.ALL_REGION_NAMES.items() if region in measured}
         grid = grids.grid_of(baseline.ct)
         return StudyResult(
             settings=settings_of(self.job),
@@ -347,6 +364,13 @@ def _absent(timepoints: list[TimePointResult]) -> dict[str, str]:
         absent["uncertainty"] = "registration did not start from a probabilistic network"
     if not any("enhanced" in timepoint.files for timepoint in timepoints):
         absent["enhanced"] = "no scan shows healthy parenchyma to compare with"
+    missing = (timepoints[0].lobes or {"missing": "nothing is known of the fissures"})["missing"]
+    if missing is None:
+        del absent["lobes"]
+    else:
+        absent["lobes"] = f"{missing}; {results.THIRDS}"
+    if any(timepoint.severity for timepoint in timepoints):
+        del absent["severity"]
     return absent
 
 

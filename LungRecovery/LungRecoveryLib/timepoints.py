@@ -12,6 +12,8 @@ import SimpleITK as sitk
 
 from LungRecoveryLib import evaluate, grids, images
 from LungRecoveryLib.anatomy import lungs as anatomy_lungs
+from LungRecoveryLib.anatomy.label_tables import given_lungs
+from LungRecoveryLib.anatomy.lobes import Lobes
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.job import Job, TimePoint, with_labels
 from LungRecoveryLib.progress import Progress, no_progress, part
@@ -27,7 +29,8 @@ _CUT_SHARE = 0.25
 class Visit:
     """A time point with its scan: the final label, days since the baseline (None: unknown) and its folder's name.
 
-    `lungs` (1 right, 2 left, on the scan's grid) and `scan` are released by the study when they are no longer needed.
+    `lungs` (1 right, 2 left, on the scan's grid) and `scan` are released by the study when they are no longer needed;
+    `lobes` are those that came with the lungs.
     """
 
     label: str
@@ -36,6 +39,7 @@ class Visit:
     scan: images.Scan | None
     lungs: sitk.Image | None = None
     lungs_source: str = "segmented"
+    lobes: Lobes | None = None
     lesions_source: str = "segmented"
     landmarks: evaluate.LandmarkPairs | None = None
     warnings: list[str] = field(default_factory=list)
@@ -64,9 +68,7 @@ def read_visits(job: Job, progress: Progress = no_progress) -> tuple[list[Visit]
         visit = Visit(timepoint.label, folder, timepoint.days, scan, path=timepoint.path)
         visit.warnings = [_without_names(w.removeprefix(f"{scan.name}: "), names) for w in scan.warnings]
         if timepoint.lungs is not None:
-            mask = images.read_mask(timepoint.lungs, scan.image)
-            with about(timepoint.lungs.name):
-                visit.lungs = anatomy_lungs.label_sides(mask, scan.image)
+            visit.lungs, visit.lobes = given_lungs(timepoint.lungs, scan.image, job.labels)
             visit.lungs_source = "given"
         if timepoint.landmarks is not None:
             visit.landmarks = evaluate.read_landmarks(timepoint.landmarks)

@@ -4,13 +4,15 @@ and lobes where they are known.
 The finest partition of all of them is one label map of "atoms" (:func:`lung_atoms`); every region is a union of atoms.
 """
 
+from typing import Any
+
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
 from ..errors import BadInput
-from ..grids import Grid, crop, grid_of, to_array, to_image
-from .lobes import LOBE_NAMES
+from ..grids import Grid, crop, grid_of, resample_mask, same_grid, to_array, to_image
+from .lobes import LOBE_NAMES, Lobes
 from .sides import LEFT, RIGHT
 from .working import bounding_box
 
@@ -71,8 +73,8 @@ ATOM_REGIONS: dict[int, list[str]] = atom_table()
 def lung_atoms(lungs: sitk.Image, lobes: sitk.Image | None = None) -> sitk.Image:
     """Partition lungs into atoms, uint8 on the lungs' grid: 0 outside, else :func:`atom_code`.
 
-    `lungs` has 1 for the right and 2 for the left lung, `lobes` the labels of LOBE_REGIONS on the same grid (0 where
-    the lobe is not known; a lobe's voxels in the other lung do not count). For each lung by itself, in the patient's
+    `lungs` has 1 for the right and 2 for the left lung, `lobes` the labels of LOBE_REGIONS on any grid (0 where the
+    lobe is not known; a lobe's voxels in the other lung do not count). For each lung by itself, in the patient's
     frame on any grid: thirds of equal HEIGHT between the lung's highest and lowest voxel faces along S; ventral and
     dorsal halves of equal VOLUME along the AP axis; the rind reaches RIND_MM from the lung's surface, distances in mm
     from its voxels' faces. That surface is that of the lung as a whole, its mediastinal side included, because the
@@ -91,7 +93,8 @@ def lung_atoms(lungs: sitk.Image, lobes: sitk.Image | None = None) -> sitk.Image
             part = mask[window]
             atoms[window][part] = _atoms_of_one(part, window, grid, side)
     if lobes is not None:
-        atoms += _PLAIN_ATOMS * _rank_of(sitk.GetArrayViewFromImage(lobes), labels)
+        laid = lobes if same_grid(lobes, grid) else resample_mask(lobes, grid)
+        atoms += _PLAIN_ATOMS * _rank_of(sitk.GetArrayViewFromImage(laid), labels)
     return to_image(atoms, grid)
 
 
@@ -174,3 +177,13 @@ def region_masks(atoms: sitk.Image) -> dict[str, np.ndarray]:
         if mask.any():
             masks[region] = mask
     return masks
+
+
+def about_lobes(lobes: Lobes) -> dict[str, Any]:
+    """What is to be told of a scan's lobes: {source, found (regions), visible (of each fissure), missing (why)}."""
+    return {
+        "source": "segmented" if lobes.visible or not lobes.found else "given",
+        "found": [LOBE_REGIONS[label] for label in lobes.found],
+        "visible": dict(lobes.visible),
+        "missing": lobes.missing(),
+    }

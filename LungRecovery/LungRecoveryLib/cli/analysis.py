@@ -7,6 +7,7 @@ import typer
 
 from LungRecoveryLib.cli.common import (
     Json,
+    Labels,
     NoNetwork,
     Overwrite,
     Preset,
@@ -40,6 +41,7 @@ def analyze(
     lungs: Annotated[
         list[str] | None, typer.Option(metavar="LABEL=MASK", help="A lung mask to use for a scan. Repeat it.")
     ] = None,
+    labels: Labels = None,
     preset: Preset = None,
     weights: Weights = None,
     no_network: NoNetwork = False,
@@ -94,6 +96,7 @@ def analyze(
         "preset": preset,
         "weights": chosen_weights(weights, no_network),
         "spacing_mm": spacing,
+        "labels": labels,
         "seed": seed,
         "device": device,
         "threads": threads,

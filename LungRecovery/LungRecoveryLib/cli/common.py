@@ -35,6 +35,13 @@ Weights = Annotated[
 NoNetwork = Annotated[bool, typer.Option("--no-network", help="Refine from rest, without a network's start.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="How many processor threads to use (default: all).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TABLE",
+        help="What the labels of --lungs mean: totalsegmentator, lungmask-r231, lungmask-ltrclobes or a JSON file.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results in the output folder.")]
 PhantomDays = Annotated[
     list[float] | None, typer.Option("--days", metavar="DAY...", help="The days of the visits (default 0 30 90 180).")

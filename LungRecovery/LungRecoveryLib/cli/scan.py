@@ -8,6 +8,7 @@ import typer
 from LungRecoveryLib.cli.common import (
     Device,
     Json,
+    Labels,
     Overwrite,
     PhantomDays,
     Seed,
@@ -24,26 +25,33 @@ def segment(
     ct: Annotated[Path, typer.Argument(metavar="CT", help="A scan: a file or a DICOM folder.")],
     output: Annotated[
         Path,
-        typer.Option(help="A file for the lungs alone, lungs.nii.gz; a folder for lungs, airways, vessels, lesions."),
+        typer.Option(help="A file for the lungs alone, lungs.nii.gz; a folder for everything."),
     ],
     series: Annotated[str | None, typer.Option(help="The DICOM series to take: UID, number or description.")] = None,
+    lungs: Annotated[
+        Path | None, typer.Option(metavar="MASK", help="Lungs to take instead of looking for them.")
+    ] = None,
+    labels: Labels = None,
     method: Annotated[str, typer.Option(help="classical; no network for segmentation is shipped yet.")] = "classical",
     overwrite: Overwrite = False,
     device: Device = "auto",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Segment the lungs of a CT, or lungs, airways, vessels and lesions.
+    """Segment the lungs of a CT, or lungs, lobes, airways, vessels and lesions.
 
-    The masks lie on the scan's grid. Lungs: 1 right, 2 left. Airways: 1 trachea, 2 main bronchi, one more for each
+    The masks lie on the scan's grid. Lungs: 1 right, 2 left. Lobes, as far as their fissures are visible: right upper
+    1, middle 2, lower 3, left upper 4, lower 5. Airways: 1 trachea, 2 main bronchi, one more for each
     branching. Lesions: 1 ground glass, 2 consolidation, 3 reticulation.
     """
     set_up(device, threads)
     if method != "classical":
         raise BadInput(f"there is no segmentation method {method!r} in this version: leave out --method")
     if not output.suffix:
-        _segment_all(ct, output, series, overwrite, as_json)
+        _segment_all(ct, output, series, lungs, labels, overwrite, as_json)
         return
+    if lungs or labels:
+        raise BadInput("given lungs are taken for the structures inside them: give --output a folder's name")
     if output.is_dir() or (output.exists() and not overwrite):
         raise BadInput(f"{output}: exists already; choose another name or give --overwrite")
     if not output.name.endswith((".nii.gz", ".nii", ".nrrd", ".mha")):
@@ -67,13 +75,23 @@ def segment(
         typer.echo(f"mask: {output}")
 
 
-def _segment_all(ct: Path, output: Path, series: str | None, overwrite: bool, as_json: bool) -> None:
+def _segment_all(
+    ct: Path,
+    output: Path,
+    series: str | None,
+    given: Path | None,
+    labels: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Write a folder with every structure that can be segmented, and tell their volumes."""
     import numpy as np
 
     from LungRecoveryLib import images
     from LungRecoveryLib.anatomy.checks import segmentation_warnings
+    from LungRecoveryLib.anatomy.label_tables import given_lungs
     from LungRecoveryLib.anatomy.lesions import LESION_NAMES
+    from LungRecoveryLib.anatomy.lobes import LOBE_NAMES
     from LungRecoveryLib.anatomy.lungs import LEFT, RIGHT, segment_lungs
     from LungRecoveryLib.anatomy.structures import segment_structures
     from LungRecoveryLib.files import atomic_directory
@@ -82,27 +100,43 @@ def _segment_all(ct: Path, output: Path, series: str | None, overwrite: bool, as
 
     with atomic_directory(output, overwrite, [ct]) as folder, work() as progress:
         scan = images.read_scan(ct, series, part(progress, 0.0, 0.05))
-        lungs = segment_lungs(scan.image, part(progress, 0.05, 0.4))
-        found = segment_structures(scan.image, lungs, part(progress, 0.4, 0.95))
-        maps = {"lungs": lungs, "airways": found.airways, "vessels": found.vessels, "lesions": found.lesions}
+        lobes = None
+        if given is None:
+            lungs = segment_lungs(scan.image, part(progress, 0.05, 0.4))
+        else:
+            lungs, lobes = given_lungs(given, scan.image, labels)
+        found = segment_structures(scan.image, lungs, part(progress, 0.4, 0.95), lobes)
+        maps = {
+            "lungs": lungs,
+            "lobes": found.lobes.labels,
+            "airways": found.airways,
+            "vessels": found.vessels,
+            "lesions": found.lesions,
+        }
+        if not found.lobes.found:
+            del maps["lobes"]
         for name, image in maps.items():
             images.write_image(image, folder / f"{name}.nii.gz")
         progress("done", 1.0)
     generations = range(1, int(np.max(to_array(found.airways))) + 1)
     volumes = {
         "lungs": _volumes(lungs, {"right": RIGHT, "left": LEFT}),
+        "lobes": _volumes(found.lobes.labels, {LOBE_NAMES[label]: label for label in found.lobes.found}),
         "airways": _volumes(found.airways, {f"generation {g - 1}": g for g in generations}),
         "vessels": _volumes(found.vessels, {"arteries and veins": 1}),
         "lesions": _volumes(found.lesions, {name: value for value, name in LESION_NAMES.items()}),
     }
     warnings = _warn([*scan.warnings, *segmentation_warnings(scan.image, lungs, found.airways, found.lesions)])
     if as_json:
-        absent = {"lobes": "this version does not segment lobes"}
+        absent = {} if found.lobes.complete else {"lobes": found.lobes.missing()}
         content = {"output": str(output.resolve()), "method": "classical", "volume_ml": volumes}
+        content["fissures_visible"] = dict(found.lobes.visible)
         print_json(content | {"absent": absent, "warnings": warnings})
         return
     rows = [[mask, name, f"{ml:.1f}"] for mask, parts in volumes.items() for name, ml in parts.items()]
     print_table(["mask", "label", "ml"], rows)
+    if not found.lobes.complete:
+        typer.echo(f"lobes: {found.lobes.missing()}")
     typer.echo(f"masks: {output}")
 
 

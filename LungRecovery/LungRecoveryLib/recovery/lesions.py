@@ -19,7 +19,6 @@ from .jacobian import common_mask
 
 RESOLVED, SHRINKING, STABLE, GROWING, NEW = FATES = ("resolved", "shrinking", "stable", "growing", "new")
 CLASSES = ("healthy", "cleared", "persistent", "new")
-SEVERITY_ABSENT = "the lobes are not segmented, and the CT severity score is a sum over five lobes"
 
 _SMALLEST_ML = 0.5  # of a lesion that is followed by itself
 _HEALTHY_STEP = 3

@@ -117,15 +117,19 @@ _LESION_MEASURES = (
     ),
     Measure("lesion_mass_excess_g", "Excess mass of the lesions", "g", -inf, inf, _relative(0.1), "assumed: 10 %"),
 )
+_SEVERITY = "severity_"
+_SEVERITY_MEASURE = Measure(
+    "severity_points", "CT severity score", "points", 0.0, 25.0, _constant(1.0), "assumed: a lobe near a limit, 1 point"
+)
 
 
 def measures(band_names: Sequence[str]) -> list[Measure]:
     """Every measure that is followed: the scores, the densities, and the share of each band ("band_<name>")."""
     bands = [
-        Measure(f"band_{name}", f"Band {name.replace('_', ' ')}", "%", 0.0, 100.0, _constant(1.0), _SHARE)
+        Measure(f"band_{name}", f"{name.replace('_', ' ').capitalize()}", "%", 0.0, 100.0, _constant(1.0), _SHARE)
         for name in band_names
     ]
-    return [*_SCORE_MEASURES, *_DENSITY_MEASURES, *_LESION_MEASURES, *bands]
+    return [*_SCORE_MEASURES, *_DENSITY_MEASURES, *_LESION_MEASURES, _SEVERITY_MEASURE, *bands]
 
 
 def band_names(timepoints: Sequence[Mapping]) -> list[str]:
@@ -140,12 +144,13 @@ def band_names(timepoints: Sequence[Mapping]) -> list[str]:
 def values(timepoints: Sequence[Mapping], measure: Measure, region: str) -> Iterator[tuple[int, float, float]]:
     """(index of the time point, value, error) of a measure in a region, where it is defined."""
     for index, timepoint in enumerate(timepoints):
-        table = "scores" if measure.is_score else "lesions" if measure.name.startswith(_LESION) else "density"
+        prefix = next((p for p in (_LESION, _SEVERITY) if measure.name.startswith(p)), "")
+        table = "scores" if measure.is_score else {_LESION: "lesions", _SEVERITY: "severity"}.get(prefix, "density")
         entry = (timepoint.get(table) or {}).get(region) or {}
         if measure.name.startswith("band_"):
             value = (entry.get("bands_percent") or {}).get(measure.name.removeprefix("band_"))
         else:
-            value = entry.get(measure.name.removeprefix(_LESION))
+            value = entry.get(measure.name.removeprefix(prefix))
         if value is not None:
             error = 0.0 if measure.is_score and timepoint.get("baseline") else measure.error(entry, value)
             yield index, float(value), float(error)

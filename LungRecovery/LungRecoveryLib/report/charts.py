@@ -18,11 +18,14 @@ from LungRecoveryLib.report.tables import band_range, band_title
 from LungRecoveryLib.results import StudyResult
 
 TRAJECTORY_HEIGHT = 3.0
-MEASURES_HEIGHT = 2.0
+_MEASURES_ROW, _MEASURES_ACROSS = 2.0, 4
 BANDS_HEIGHT = 2.5
 REGIONS_HEIGHT = 2.3
 MOST_SCHEMES = 6  # lungs side by side in the picture of the regions
-SMALL_MULTIPLES = ("abnormal_percent", "lesion_volume_ml", "mean_hu", "volume_ml", "mass_g")
+SMALL_MULTIPLES = (
+    *("abnormal_percent", "lesion_volume_ml", "severity_points", "band_well_aerated"),
+    *("mean_hu", "volume_ml", "mass_g"),
+)
 _Z = 1.96  # of a 95 % interval
 
 
@@ -76,14 +79,21 @@ def draw_trajectory(figure: FigureBase, study: StudyResult, theme: Theme) -> Non
     _notice(figure, theme)
 
 
+def measures_height(count: int) -> float:
+    """The height in inches of the picture of so many small charts."""
+    return _MEASURES_ROW * -(-count // _MEASURES_ACROSS)
+
+
 def draw_measures(figure: FigureBase, study: StudyResult, theme: Theme) -> None:
-    """Small charts of abnormal lung, lesions, mean density, volume and mass over the dates."""
+    """Small charts of abnormal lung, lesions, severity, aeration, mean density, volume and mass over the dates."""
     figure.set_facecolor(theme.background)
     series = series_of(study, SMALL_MULTIPLES)
-    n = max(len(series), 1)
+    rows = max(-(-len(series) // _MEASURES_ACROSS), 1)
+    across = -(-len(series) // rows) or 1
     for i, s in enumerate(series.values()):
         measure = text.measure_of(s)
-        axes = figure.add_axes((0.065 + i / n * 0.95, 0.3, 0.95 / n - 0.075, 0.52))
+        left, bottom = 0.065 + i % across / across * 0.95, (rows - 1 - i // across + 0.3) / rows
+        axes = figure.add_axes((left, bottom, 0.95 / across - 0.075, 0.52 / rows))
         _frame(axes, theme)
         _time_axis(axes, study, theme, few=True)
         _draw_series(axes, s, theme.recovery, "o", "-", theme, band=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from LungRecoveryLib.anatomy.lobes import FISSURE_NAMES
 from LungRecoveryLib.report import text
 from LungRecoveryLib.results import StudyResult, TimePointResult
 
@@ -66,7 +67,26 @@ def source_lines(timepoint: TimePointResult) -> list[Line]:
         for key in _SOURCE
         if timepoint.source.get(key) not in (None, "", [])
     ]
-    return [*lines, *_why_chosen(timepoint.source), ("lung mask", _LUNGS_SOURCE[timepoint.lungs_source])]
+    return [
+        *lines,
+        *_why_chosen(timepoint.source),
+        ("lung mask", _LUNGS_SOURCE[timepoint.lungs_source]),
+        *_lobes(timepoint),
+    ]
+
+
+def _lobes(timepoint: TimePointResult) -> list[Line]:
+    """Where the lobes come from, and how much of each fissure is visible."""
+    if not timepoint.lobes:
+        return []
+    if timepoint.lobes["source"] == "given":
+        return [("lobes", "given with the scan")]
+    seen = [
+        f"{FISSURE_NAMES.get(name, name)} visible on {text.percent(100 * share)}"
+        for name, share in timepoint.lobes["visible"].items()
+    ]
+    missing = timepoint.lobes["missing"]
+    return [("lobes", "; ".join([*seen, *([f"not all found: {missing}"] if missing else [])]))]
 
 
 def settings_lines(study: StudyResult) -> list[Line]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from LungRecoveryLib.report import text
-from LungRecoveryLib.report.tables import LEFT, Column, Row, Table, time_column
+from LungRecoveryLib.report.tables import LEFT, Column, Row, Table, band_title, time_column
 from LungRecoveryLib.results import StudyResult, TimePointResult
 
 MOST_LESIONS = 12  # a table of more is no help; the others are in study.json
@@ -91,3 +91,52 @@ def classes(study: StudyResult, timepoint: TimePointResult) -> Table | None:
         for region in regions
     )
     return Table("Response of the lung, voxel by voxel", columns, rows)
+
+
+def severity(study: StudyResult) -> Table | None:
+    """The CT severity score, a row for each lobe and their sum; None where no time point has all five lobes."""
+    if not any(t.severity for t in study.timepoints):
+        return None
+    regions = next(t.severity for t in study.timepoints if t.severity)
+
+    def cell(timepoint: TimePointResult, region: str) -> str:
+        entry = (timepoint.severity or {}).get(region)
+        return f"{entry['points']} ({text.percent(entry['share_percent'])})" if entry else text.UNDEFINED
+
+    lobes = [Row((study.regions[r], *(cell(t, r) for t in study.timepoints)), 1) for r in regions if r != text.WHOLE]
+    total = Row(("CT severity score, of 25", *(cell(t, text.WHOLE) for t in study.timepoints)))
+    notes = [
+        "0 to 5 points for each lobe by the share of it that lesions take (in brackets): none 0, below 5 % 1, 5 to "
+        "25 % 2, 26 to 49 % 3, 50 to 75 % 4, more 5; less than 1 % counts as none. Measured in each scan's own voxels."
+    ]
+    notes += [f"Without a score: {text.title(t)}: {_no_lobes(t)}." for t in study.timepoints if not t.severity]
+    columns = (Column("Lobe", align=LEFT, width=2.0), *(time_column(t, mark=False) for t in study.timepoints))
+    return Table("CT severity score by lobe", columns, (total, *lobes), tuple(map(text.bind, notes)))
+
+
+def _no_lobes(timepoint: TimePointResult) -> str:
+    return (timepoint.lobes or {}).get("missing") or "its lobes are not known"
+
+
+def band_changes(study: StudyResult, timepoint: TimePointResult) -> Table | None:
+    """How much of the lung went from each density band to each; None where it was not measured."""
+    shares = timepoint.band_changes
+    if not shares:
+        return None
+    titles = {band["name"]: band_title(band) for band in study.settings.get("bands", [])}
+    columns = (
+        Column("At baseline", align=LEFT, width=1.7),
+        *(Column(f"now {text.in_sentence(titles.get(name, name))}", "%") for name in shares),
+    )
+    rows = tuple(
+        Row(
+            (titles.get(name, name), *(text.number(value, 1) for value in row.values())),
+            unreliable=not timepoint.reliable,
+        )
+        for name, row in shares.items()
+    )
+    note = (
+        "Voxels that correspond by the registration; the follow-up's density at the baseline's volume (times J), so "
+        "that a deeper breath alone moves nothing. Shares of the whole lung."
+    )
+    return Table("From band to band, voxel by voxel", columns, rows, (note,))

@@ -74,7 +74,7 @@ def _density(document: Document, study: StudyResult, figures: Figures) -> None:
         if drawing.name != "trajectory":
             document.figure(drawing)
     document.table(tables.density_over_time(study))
-    _tables(document, lesion_tables.lesions_over_time(study))
+    _tables(document, lesion_tables.lesions_over_time(study), lesion_tables.severity(study))
 
 
 def _tables(document: Document, *made: tables.Table | None) -> None:
@@ -93,7 +93,8 @@ def _followup(document: Document, study: StudyResult, timepoint: TimePointResult
     for drawing in figures.followups.get(timepoint.folder, ()):
         document.figure(drawing)
     document.table(tables.regions_of(study, timepoint))
-    _tables(document, lesion_tables.fates(study, timepoint), lesion_tables.classes(study, timepoint))
+    followed = (lesion_tables.fates, lesion_tables.classes, lesion_tables.band_changes)
+    _tables(document, *(made(study, timepoint) for made in followed))
     for note in content.registration_notes(timepoint):
         document.paragraph(note, 7.5, LIGHT.muted)
 

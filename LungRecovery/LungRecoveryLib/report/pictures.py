@@ -9,10 +9,12 @@ import SimpleITK as sitk
 from matplotlib.figure import FigureBase
 
 from LungRecoveryLib.errors import BadInput
-from LungRecoveryLib.grids import grid_of
+from LungRecoveryLib.grids import AIR_HU, grid_of
 from LungRecoveryLib.progress import Progress, no_progress, part
+from LungRecoveryLib.recovery.change_classes import joint_histogram
 from LungRecoveryLib.report import charts, figures, style, text
 from LungRecoveryLib.report.figures import DENSITY_SCALE, VOLUME_SCALE, Film, Series
+from LungRecoveryLib.report.response import RESPONSE_HEIGHT, denser_and_lighter, draw_response
 from LungRecoveryLib.report.slices import Plane, lung_box, place_of_change, planes_through
 from LungRecoveryLib.results import StudyResult, TimePointResult
 
@@ -70,6 +72,8 @@ def collect(study: StudyResult, folder: Path, progress: Progress = no_progress) 
         if layers["warped"] is not None:
             here("report", 0.5, timepoint.label)
             drawings.append(_registration(timepoint, folder, planes, baseline, lungs, layers["warped"]))
+            if layers["jacobian"] is not None:
+                drawings.append(_response(study, timepoint, baseline, lungs, layers))
         per_followup[timepoint.folder] = tuple(drawings)
         if change is not None:
             changes.append(sitk.Shrink(change, [min(2, n) for n in change.GetSize()]))
@@ -198,6 +202,33 @@ def _registration(
     )
 
 
+def _response(
+    study: StudyResult,
+    timepoint: TimePointResult,
+    baseline: sitk.Image,
+    lungs: sitk.Image,
+    layers: dict[str, sitk.Image | None],
+) -> Drawing:
+    """The densities of corresponding voxels of both dates against each other."""
+    warped, jacobian = layers["warped"], layers["jacobian"]
+    seen = (sitk.GetArrayViewFromImage(lungs) > 0) & (sitk.GetArrayViewFromImage(warped) > AIR_HU)
+    shares = joint_histogram(baseline, warped, jacobian, seen)
+    denser, lighter = (text.percent(value, 1) for value in denser_and_lighter(shares))
+    mark = "" if timepoint.reliable else f" {text.UNRELIABLE}."
+    return Drawing(
+        f"{timepoint.folder}_response",
+        f"{text.title(timepoint)}: response of the lung, voxel by voxel",
+        "How often each pair of densities occurs, in bins of 20 HU. Pairs are voxels that correspond by the "
+        "registration, so the picture is as good as it is; the follow-up's density is that at the baseline's volume "
+        "(times the Jacobian), so that a deeper breath alone stays on the diagonal. Volumes and densities in the "
+        f"tables come from each scan's own voxels instead. Dashed: limits of the density bands.{mark}",
+        f"Joint histogram of baseline and {text.title(timepoint)}: {denser} of the lung is denser by more than 100 HU, "
+        f"{lighter} less dense.{mark}",
+        RESPONSE_HEIGHT,
+        lambda figure, theme: draw_response(figure, study, timepoint, shares, theme),
+    )
+
+
 def _unwarp(timepoint: TimePointResult, folder: Path, lungs: sitk.Image) -> sitk.Transform | None:
     """The transform that takes the warped follow-up back to where it was, but for the lungs' centres.
 
@@ -291,11 +322,11 @@ def _charts(study: StudyResult) -> tuple[Drawing, ...]:
                 "Density and volume over time",
                 f"Measured in each scan's own voxels; bars and shade are 95 % intervals.{mark and ' ✕ hollow:' + mark}",
                 f"Charts over time. {values}.",
-                charts.MEASURES_HEIGHT,
+                charts.measures_height(len(measures)),
                 lambda figure, theme: charts.draw_measures(figure, study, theme),
             )
         )
-    thirds = [r for r in study.regions if r.endswith(("_upper", "_middle", "_lower"))]
+    thirds = [r for r in study.regions if r.split("_")[1:] in (["upper"], ["middle"], ["lower"])]
     if any(text.get(t.density, r, "abnormal_percent") is not None for t in study.timepoints for r in thirds):
         values = "; ".join(
             f"{text.title(t)}: "

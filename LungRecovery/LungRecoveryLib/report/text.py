@@ -108,6 +108,7 @@ DENSITY = {
 
 LESIONS = {
     "lesion_volume_ml": Measure("Lesion volume", "ml", 0, "ground glass, consolidation and reticulation", low=0.0),
+    "severity_points": Measure("CT severity score", "of 25", 0, "0 to 5 for each lobe", low=0, high=25),
     "lesion_mass_excess_g": Measure("Excess mass of the lesions", "g", 0, "above what healthy lung would weigh"),
 }
 

@@ -152,8 +152,19 @@ MAPS: dict[str, MapKind] = {
 }
 
 
+_LOBES = {
+    "right_lobe_upper": Code("42400003", "SCT", "Upper lobe of right lung"),
+    "right_lobe_middle": Code("72481006", "SCT", "Middle lobe of right lung"),
+    "right_lobe_lower": Code("266005", "SCT", "Lower lobe of right lung"),
+    "left_lobe_upper": Code("44714003", "SCT", "Upper lobe of left lung"),
+    "left_lobe_lower": Code("41224006", "SCT", "Lower lobe of left lung"),
+}
+
+
 def finding_site(region: str) -> tuple[Code, Code | None, Code | None]:
     """The codes (structure, laterality, part) of a region of a study by its id."""
+    if region in _LOBES:
+        return _LOBES[region], None, None
     side = next((code for name, code in _SIDED.items() if region.split("_")[0] == name), None)
     if region == "lungs" or region in _SIDED:
         return LUNG, side, None
