@@ -22,9 +22,10 @@ from .datasets.chests import HELD_OUT, PhantomSettings
 from .datasets.manifest import Manifest, read_manifest
 from .datasets.phantoms import generate_samples
 from .datasets.samples import Sample, stack
+from .datasets.whole_chests import whole_chest_samples
 from .memory import free_memory
 
-ORGANS = ("chest", "abdomen")
+ORGANS = ("chest", "abdomen", "whole_chest")
 # Of a compact sample with labels: images and displacement in half precision, masks, truth and labels in bytes.
 _BYTES_PER_VOXEL = 15
 # How much of the free memory of a host, and of a GPU, the resident pairs may take.
@@ -36,7 +37,8 @@ class PhantomPool:
     """Synthetic patients generated for a run: how many to train on and to validate on, the first seed, what they are
     drawn from (those to validate on from `held_out` settings), and a folder that keeps them for the next run.
 
-    `organ` is chest, or abdomen: two contrast phases of each patient, to which the settings say nothing."""
+    `organ` is chest (the lungs alone are seen); abdomen: two contrast phases of each patient, to which the settings say
+    nothing; or whole_chest: two visits with all around the lungs, to complete these."""
 
     train: int = 0
     val: int = 0
@@ -217,6 +219,8 @@ class PairsData(lightning.LightningDataModule):
                 raise BadInput(f"{kept}: cannot be read; delete it, and its phantoms are made anew.") from error
         if self.phantoms.organ == "chest":
             samples = generate_samples(seeds, self.spacing_mm, self.size, settings, self.workers)
+        elif self.phantoms.organ == "whole_chest":
+            samples = whole_chest_samples(seeds, self.spacing_mm, self.size, settings, self.workers)
         else:
             samples = abdomen_samples(seeds, self.spacing_mm, self.size, self.workers)
         count = len(seeds) * self._visits(split)
@@ -233,7 +237,11 @@ class PairsData(lightning.LightningDataModule):
         if self.phantoms.keep is None:
             return None
         seeds = self._seeds(split)
-        drawn_from = self.settings(split) if self.phantoms.organ == "chest" else self.phantoms.organ
+        drawn_from = {
+            "chest": self.settings(split),
+            "abdomen": "abdomen",
+            "whole_chest": ("whole_chest", self.settings(split)),
+        }[self.phantoms.organ]
         made_of = repr((seeds.start, len(seeds), drawn_from, self.spacing_mm, self.size)).encode()
         return Path(self.phantoms.keep) / f"{split}-{hashlib.sha256(made_of).hexdigest()[:16]}.pt"
 

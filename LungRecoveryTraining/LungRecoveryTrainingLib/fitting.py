@@ -5,9 +5,11 @@ import os
 import tempfile
 from argparse import ArgumentError
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
@@ -18,6 +20,7 @@ from LungRecoveryLib.system import check_device
 from .acceleration import fused
 from .arguments import PARSER, bad_argument
 from .checkpoints import NAMED, WholeCheckpoints, newest_checkpoint, read_checkpoint
+from .completion import CompletionTask
 from .configs import config_path
 from .data import PairsData
 from .tasks import RegistrationTask
@@ -150,7 +153,7 @@ def _run(arguments: list[str]) -> None:
     commands = {name: {**PARSER, "description": description} for name, description in COMMANDS.items()}
     try:
         TrainingCLI(
-            RegistrationTask,
+            _task_class(arguments),
             PairsData,
             args=arguments,
             save_config_kwargs={"overwrite": True},
@@ -161,6 +164,23 @@ def _run(arguments: list[str]) -> None:
         raise bad_argument(error, arguments[0]) from error
     except MisconfigurationException as error:
         raise BadInput(f"{' '.join(str(error).split())} Correct the config.") from error
+
+
+def _task_class(arguments: list[str]) -> type[RegistrationTask]:
+    """What the configs' network is trained for: registration, or completing lungs."""
+    name = None
+    for option, value in pairwise(["", *arguments]):
+        if option in ("--config", "-c") or value.startswith("--config="):
+            name = _architecture_name(Path(value.removeprefix("--config="))) or name
+    return CompletionTask if name == "segmenter" else RegistrationTask
+
+
+def _architecture_name(config: Path) -> str | None:
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        return content["model"]["architecture"]["name"]
+    except (OSError, yaml.YAMLError, TypeError, KeyError):
+        return None  # what is wrong with it, parsing will say
 
 
 def _with_config_paths(arguments: list[str]) -> list[str]:

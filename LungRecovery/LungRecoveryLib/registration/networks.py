@@ -20,6 +20,7 @@ from . import flow
 from .losses import box_sum
 from .prediction import Prediction
 from .rigid_network import RigidNet
+from .segmenter import Segmenter
 from .unet import UNet, padded_to
 
 # A window's variance below this (squared units of the images, about (10 HU)^2) is noise, not structure.
@@ -304,7 +305,13 @@ def voxelmorph_diff(probabilistic: bool = False, int_steps: int = 7, **level) ->
     return Pyramid([level], probabilistic, int_steps)
 
 
-ARCHITECTURES = {"voxelmorph": VoxelMorph, "voxelmorph_diff": voxelmorph_diff, "pyramid": Pyramid, "rigid": RigidNet}
+ARCHITECTURES = {
+    "voxelmorph": VoxelMorph,
+    "voxelmorph_diff": voxelmorph_diff,
+    "pyramid": Pyramid,
+    "rigid": RigidNet,
+    "segmenter": Segmenter,
+}
 
 
 def build_network(architecture: dict) -> nn.Module:

@@ -1,0 +1,108 @@
+"""Training of the network that completes lungs: chests of which parts are painted as dense as consolidation.
+
+The network sees a chest and its aerated lung and shall find the whole lung again (`LungRecoveryLib.anatomy.completion`
+is where it is used). Both visits of a sample are chests of their own.
+"""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from LungRecoveryLib.anatomy.completion import channels
+
+from .appearance import blurred, noisy, toned
+from .draws import Draws, per_sample
+from .lesions import random_lesions, threshold
+from .phases import Phase
+from .tasks import RegistrationTask, batch_seed
+
+_AERATED = 0.55  # (HU + 1000) / 1000 of lung that a threshold finds
+_TISSUE = 0.8
+_HARD_WEIGHT = 4.0  # of dense lung against everything else in the cross-entropy
+_UNIT = 50.0  # voxels that steady the Dice of few
+_VALIDATION_EPOCH = 1_000_003  # no epoch of a training: validation is painted the same in all
+
+
+class CompletionTask(RegistrationTask):
+    """Trains a `segmenter` on whole chests; of the objective `likelihood` (cross-entropy) and `dice` count."""
+
+    def prepared(self, batch: dict, index: int, coarsening: int = 1) -> dict:
+        """The batch augmented, as chests that are painted and seen by another scanner."""
+        batch = super().prepared(batch, index, coarsening)
+        return painted(_chests(batch), self._draws(batch, self.current_epoch, index))
+
+    def _draws(self, batch: dict, epoch: int, index: int) -> Draws:
+        generator = torch.Generator(self.device)
+        generator.manual_seed(batch_seed(self.seed + 1, epoch, index, self.global_rank))
+        return Draws(2 * len(batch["fixed"]), self.device, generator)
+
+    def loss(self, batch: dict, phase: Phase | None = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Cross-entropy, and the soft Dice of the lung that a threshold misses and of everything else."""
+        logits, lung = self._logits(batch), batch["lung"][:, 0]
+        hard = lung * (1 - batch["air"][:, 0])
+        weights = 1 + _HARD_WEIGHT * hard
+        terms = {
+            "likelihood": F.binary_cross_entropy_with_logits(logits, lung, weights),
+            "dice": _dice_loss(logits.sigmoid(), lung, batch["air"][:, 0]),
+        }
+        chosen = self.objective.weights
+        return chosen.likelihood * terms["likelihood"] + chosen.dice * terms["dice"], terms
+
+    def _logits(self, batch: dict) -> torch.Tensor:
+        hu = batch["image"][:, 0] * 1000.0 - 1000.0
+        return self.network(channels(hu, batch["air"][:, 0]))
+
+    def validation_step(self, batch: dict, index: int) -> None:
+        """Count the objective and how much of the dense lung is found, on chests painted the same every time."""
+        batch = painted(_chests(batch), self._draws(batch, _VALIDATION_EPOCH, index))
+        loss, terms = self.loss(batch)
+        found, lung = self._logits(batch) > 0, batch["lung"][:, 0] > 0
+        dense = lung & (batch["air"][:, 0] == 0)
+        figures = {
+            "dense_found": (found & dense).sum() / dense.sum().clamp(min=1),
+            "false_share": (found & ~lung).sum() / lung.sum().clamp(min=1),
+        }
+        self._validated.add({"loss": loss, **terms, **figures}, len(lung))
+
+
+def _chests(batch: dict) -> dict[str, torch.Tensor]:
+    """Both scans of a batch of samples as chests: `image` and `lung`, (2n, 1, z, y, x) float32."""
+    image = torch.cat([batch["fixed"], batch["moving"]]).float()
+    return {"image": image, "lung": torch.cat([batch["fixed_mask"], batch["moving_mask"]]).float()}
+
+
+@torch.no_grad()
+def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Tensor]:
+    """The chests with consolidation in their lungs, as another scanner shows them, and `air`: the aerated lung.
+
+    Up to half of a lung may be dense, rather below (dorsally, as fluid and collapse lie) in some. Soft tissue is
+    brighter or darker from chest to chest, as contrast medium makes it.
+    """
+    image, lung = chests["image"], chests["lung"]
+    lesions = random_lesions(draws, lung)
+    level = lesions.level + per_sample(draws.uniform(0, 1.5) * draws.chance(0.4)) * _dorsal(lung)
+    lesions = replace(lesions, level=level, dense=draws.uniform(0.98, 1.08), core=draws.uniform(0.0, 0.5))
+    share = draws.uniform(0.0, 0.45) * draws.chance(0.8)
+    ill = lesions.drawn(image, threshold(share))
+    image = torch.where(lung > 0, ill, image)
+    image = image + (image > _TISSUE) * per_sample(0.04 * draws.normal())
+    image = blurred(image, draws.uniform(0.0, 0.15))
+    still = torch.ones_like(share)
+    image = toned(image, still, draws.uniform(0.96, 1.04), draws.uniform(-0.03, 0.03), None)
+    image = noisy(image, draws.uniform(0.0, 0.03), draws)
+    return {"image": image, "lung": lung, "air": lung * (F.avg_pool3d(image, 3, 1, 1) < _AERATED)}
+
+
+def _dorsal(lung: torch.Tensor) -> torch.Tensor:
+    """-1 at the front of the lungs to 1 at their back, a plane across (1, 1, 1, y, 1)."""
+    return torch.linspace(-1, 1, lung.shape[3], device=lung.device)[:, None]
+
+
+def _dice_loss(likely: torch.Tensor, lung: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
+    """1 - soft Dice, of what is not aerated and of what is, their mean."""
+    losses = []
+    for part in (1 - air, air):
+        both = (likely * lung * part).sum()
+        losses.append(1 - (2 * both + _UNIT) / ((likely * part).sum() + (lung * part).sum() + _UNIT))
+    return sum(losses) / len(losses)
