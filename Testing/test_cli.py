@@ -233,7 +233,7 @@ def test_segment_writes_every_structure_into_a_folder(small_scans, small_patient
     assert set(content["absent"]) == {"lobes"}
     airways = to_array(sitk.ReadImage(str(folder / "airways.nii.gz"))) > 0
     assert airways[to_array(baseline.airways) > 0].mean() > 0.3
-    other = run("segment", small_scans / "0.mha", "--output", tmp_path / "other", "--method", "network")
+    other = run("segment", small_scans / "0.mha", "--output", tmp_path / "other", "--method", "magic")
     assert other.exit_code == 2
     assert "network" in other.stderr
     assert not (tmp_path / "other").exists()

@@ -17,20 +17,25 @@ from .surface import Coarse, redraw
 from .trachea import central_airways
 from .working import Working, components, mask_volume, working_volume
 
-__all__ = ["LEFT", "RIGHT", "label_sides", "segment_lungs"]
+__all__ = ["LEFT", "METHODS", "RIGHT", "label_sides", "segment_lungs"]
+
+METHODS = ("classical", "network")
 
 _LEAST_ML = 50.0
 _PIECE_SHARE = 0.03
 _NO_LUNG = "no lung in the field of this scan: give a chest CT in Hounsfield units that shows at least one lung"
 
 
-def segment_lungs(ct: sitk.Image, progress: Progress = no_progress) -> sitk.Image:
+def segment_lungs(ct: sitk.Image, progress: Progress = no_progress, method: str = METHODS[0]) -> sitk.Image:
     """Segment the lungs of a chest CT, whole or cropped, on any grid.
 
     `ct` is a 3D image in HU. The result lies on its grid: uint8, 1 = right lung, 2 = left lung of the PATIENT (LPS:
     the right lung at smaller x, whatever the image's direction), 0 elsewhere. Vessels and dense lesions belong to the
-    lung, trachea and main bronchi do not. Raises BadInput when no lung is in the field.
+    lung, trachea and main bronchi do not. `method` is one of METHODS: the network adds to the classical lungs what lies
+    dense on chest wall, diaphragm or mediastinum. Raises BadInput when no lung is in the field, and for another method.
     """
+    if method not in METHODS:
+        raise BadInput(f"there is no segmentation method {method!r}: use one of {', '.join(METHODS)}")
     progress("lungs", 0.0)
     work = working_volume(ct)
     progress("lungs", 0.15)
@@ -52,8 +57,22 @@ def segment_lungs(ct: sitk.Image, progress: Progress = no_progress) -> sitk.Imag
             filled = fill_lung(work, sides == side, forbidden, -1 if side == RIGHT else 1)
             lungs[filled & (lungs == 0)] = side
         progress("lungs", 0.45 + 0.15 * side)
-    coarse = Coarse(work, lungs, air, airway | (inner_air & ~air))
+    other = airway | (inner_air & ~air)
+    if method == "network":
+        lungs = _with_dense_lung(work, lungs, air, other)
+    coarse = Coarse(work, lungs, air, other)
     return redraw(ct, coarse, lambda fraction: progress("lungs", 0.75 + 0.25 * fraction))
+
+
+def _with_dense_lung(work: Working, lungs: np.ndarray, air: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The labels (z, y, x) with the dense lung that a network finds, which belongs to the nearest side."""
+    from .completion import dense_lung
+
+    added = dense_lung(work, air, lungs > 0) & ~other
+    if not added.any():
+        return lungs
+    nearest = ndimage.distance_transform_edt(lungs == 0, return_distances=False, return_indices=True)
+    return np.where(added, lungs[tuple(nearest)], lungs)
 
 
 def _lung_pieces(work: Working, air: np.ndarray) -> np.ndarray:

@@ -32,7 +32,9 @@ def segment(
         Path | None, typer.Option(metavar="MASK", help="Lungs to take instead of looking for them.")
     ] = None,
     labels: Labels = None,
-    method: Annotated[str, typer.Option(help="classical; no network for segmentation is shipped yet.")] = "classical",
+    method: Annotated[
+        str, typer.Option(help="Of the lungs: network (finds dense lung on the chest wall, too) or classical.")
+    ] = "classical",
     overwrite: Overwrite = False,
     device: Device = "auto",
     threads: Threads = None,
@@ -45,10 +47,8 @@ def segment(
     branching. Lesions: 1 ground glass, 2 consolidation, 3 reticulation.
     """
     set_up(device, threads)
-    if method != "classical":
-        raise BadInput(f"there is no segmentation method {method!r} in this version: leave out --method")
     if not output.suffix:
-        _segment_all(ct, output, series, lungs, labels, overwrite, as_json)
+        _segment_all(ct, output, series, lungs, labels, method, overwrite, as_json)
         return
     if lungs or labels:
         raise BadInput("given lungs are taken for the structures inside them: give --output a folder's name")
@@ -63,7 +63,7 @@ def segment(
 
     with work() as progress:
         scan = images.read_scan(ct, series, part(progress, 0.0, 0.1))
-        mask = anatomy_lungs.segment_lungs(scan.image, part(progress, 0.1, 0.98))
+        mask = anatomy_lungs.segment_lungs(scan.image, part(progress, 0.1, 0.98), method)
         images.write_image(mask, output)
         progress("done", 1.0)
     volumes = _volumes(mask, {"right": anatomy_lungs.RIGHT, "left": anatomy_lungs.LEFT})
@@ -81,6 +81,7 @@ def _segment_all(
     series: str | None,
     given: Path | None,
     labels: str | None,
+    method: str,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -102,7 +103,7 @@ def _segment_all(
         scan = images.read_scan(ct, series, part(progress, 0.0, 0.05))
         lobes = None
         if given is None:
-            lungs = segment_lungs(scan.image, part(progress, 0.05, 0.4))
+            lungs = segment_lungs(scan.image, part(progress, 0.05, 0.4), method)
         else:
             lungs, lobes = given_lungs(given, scan.image, labels)
         found = segment_structures(scan.image, lungs, part(progress, 0.4, 0.95), lobes)
@@ -129,7 +130,11 @@ def _segment_all(
     warnings = _warn([*scan.warnings, *segmentation_warnings(scan.image, lungs, found.airways, found.lesions)])
     if as_json:
         absent = {} if found.lobes.complete else {"lobes": found.lobes.missing()}
-        content = {"output": str(output.resolve()), "method": "classical", "volume_ml": volumes}
+        content = {
+            "output": str(output.resolve()),
+            "method": method if given is None else "given",
+            "volume_ml": volumes,
+        }
         content["fissures_visible"] = dict(found.lobes.visible)
         print_json(content | {"absent": absent, "warnings": warnings})
         return

@@ -1,0 +1,73 @@
+"""Chests are painted as the network for dense lung must see them, and it learns from them."""
+
+import pytest
+import torch
+
+from LungRecoveryTrainingLib.completion import CompletionTask, painted
+from LungRecoveryTrainingLib.draws import Draws
+from LungRecoveryTrainingLib.objective import Weights
+
+ARCHITECTURE = {"name": "segmenter", "channels": 3, "encoder": [4, 8, 8], "decoder": [8, 4], "final": [4]}
+SHAPE = (20, 24, 28)
+
+
+def chests(count: int) -> dict[str, torch.Tensor]:
+    """Boxes of tissue with two boxes of air in them."""
+    image = torch.full((count, 1, *SHAPE), 1.05)
+    lung = torch.zeros_like(image)
+    lung[..., 4:16, 5:19, 3:12] = 1
+    lung[..., 4:16, 5:19, 16:25] = 1
+    return {"image": torch.where(lung > 0, 0.15, image), "lung": lung}
+
+
+def test_what_is_painted_lies_in_the_lungs_and_is_no_longer_air():
+    made = painted(chests(12), Draws(12, torch.device("cpu"), torch.Generator().manual_seed(0)))
+    lung, air = made["lung"] > 0, made["air"] > 0
+    assert not (air & ~lung).any()
+    inner = torch.nn.functional.avg_pool3d(made["lung"], 3, 1, 1) > 0.99
+    dense = inner & (made["image"] > 0.85)
+    assert not (dense & air).any()
+    shares = dense.sum((1, 2, 3, 4)) / inner.sum((1, 2, 3, 4))
+    assert shares.max() > 0.1  # some chests are badly ill,
+    assert shares.min() < 0.01  # some are well
+
+
+def test_the_same_generator_paints_the_same():
+    one, again = (painted(chests(3), Draws(3, torch.device("cpu"), torch.Generator().manual_seed(4))) for _ in range(2))
+    assert torch.equal(one["image"], again["image"])
+
+
+@pytest.fixture
+def batch() -> dict:
+    made = chests(2)
+    pair = {"fixed": made["image"], "moving": made["image"], "fixed_mask": made["lung"], "moving_mask": made["lung"]}
+    return pair | {"truth": made["lung"], "displacement": torch.zeros(2, 3, *SHAPE)}
+
+
+def test_it_learns_where_lungs_are(batch):
+    """A few steps on one batch lower the objective by half, and lung is then told from tissue."""
+    torch.manual_seed(0)
+    task = CompletionTask(ARCHITECTURE, objective=Weights(likelihood=1.0, dice=1.0))
+    made = painted(
+        {key: torch.cat([batch["fixed"], batch["moving"]]) if key == "image" else torch.cat([batch["fixed_mask"]] * 2)
+         for key in ("image", "lung")},
+        Draws(4, torch.device("cpu"), torch.Generator().manual_seed(1)),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(task.parameters(), 0.01)
+    losses = []
+    for _ in range(60):
+        loss, terms = task.loss(made)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert set(terms) == {"likelihood", "dice"}
+    assert losses[-1] < 0.5 * losses[0]
+    found = task.network.eval()(_channels(made)) > 0
+    assert (found == (made["lung"][:, 0] > 0)).float().mean() > 0.9
+
+
+def _channels(made: dict) -> torch.Tensor:
+    from LungRecoveryLib.anatomy.completion import channels
+
+    return channels(made["image"][:, 0] * 1000 - 1000, made["air"][:, 0])
