@@ -17,7 +17,14 @@ def enhance(
     lesions: Annotated[
         Path | None, typer.Option(help="Also write what stands out: 1 plainly visible, 2 seen only after enhancement.")
     ] = None,
+    radiomics: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Also write radiomic features, before and after enhancement.")
+    ] = None,
     lungs: Annotated[Path | None, typer.Option(metavar="MASK", help="A lung mask to use.")] = None,
+    lobes: Annotated[
+        Path | None,
+        typer.Option(metavar="MASK", help="Lobes for --radiomics: 1-3 right upper, middle, lower; 4, 5 left."),
+    ] = None,
     airways: Annotated[
         Path | None, typer.Option(metavar="MASK", help="The airways' lumen to use, 1 in the trachea.")
     ] = None,
@@ -35,6 +42,8 @@ def enhance(
     """
     from LungRecoveryLib import images
     from LungRecoveryLib.anatomy import lungs as anatomy_lungs
+    from LungRecoveryLib.files import atomic_write_text
+    from LungRecoveryLib.parenchyma.radiomics import require_mirp, scan_rows, to_csv
     from LungRecoveryLib.parenchyma.scan import assess
     from LungRecoveryLib.progress import part
     from LungRecoveryLib.timepoints import about
@@ -42,7 +51,10 @@ def enhance(
     set_up(device, threads)
     for path in filter(None, (output, lesions)):
         _check_output(path, overwrite)
-    for path in filter(None, (lungs, airways, vessels)):
+    if radiomics is not None:
+        require_mirp()
+        _check_output(radiomics, overwrite, (".csv",))
+    for path in filter(None, (lungs, lobes, airways, vessels)):
         if not path.exists():
             raise BadInput(f"{path}: does not exist; correct the path")
     with work() as progress:
@@ -52,12 +64,16 @@ def enhance(
                 mask = anatomy_lungs.label_sides(images.read_mask(lungs, scan.image), scan.image)
         else:
             mask = anatomy_lungs.segment_lungs(scan.image, part(progress, 0.1, 0.4))
-        tubes = [None if path is None else images.read_mask(path, scan.image) for path in (airways, vessels)]
+        *tubes, parts = [None if p is None else images.read_mask(p, scan.image) for p in (airways, vessels, lobes)]
         with about(scan.name):
-            found = assess(scan.image, mask, *tubes, progress=part(progress, 0.4, 0.95))
+            found = assess(scan.image, mask, *tubes, progress=part(progress, 0.4, 0.9))
         images.write_image(found.enhanced, output)
         if lesions is not None:
             images.write_image(found.lesions, lesions)
+        if radiomics is not None:
+            progress("radiomics", 0.95)
+            both = {"plain": scan.image, "enhanced": found.enhanced}
+            atomic_write_text(radiomics, to_csv(scan_rows(both, mask, parts, found.lesions)))
         progress("done", 1.0)
     warnings = [*scan.warnings, *found.warnings]
     for warning in warnings:
@@ -65,6 +81,8 @@ def enhance(
     content: dict[str, Any] = {"output": str(output.resolve())}
     if lesions is not None:
         content["lesions_output"] = str(lesions.resolve())
+    if radiomics is not None:
+        content["radiomics_output"] = str(radiomics.resolve())
     content |= found.summary() | {"warnings": warnings}
     if as_json:
         print_json(content)
@@ -72,11 +90,11 @@ def enhance(
         _show(content, output)
 
 
-def _check_output(path: Path, overwrite: bool) -> None:
+def _check_output(path: Path, overwrite: bool, suffixes: tuple[str, ...] = _SUFFIXES) -> None:
     if path.is_dir() or (path.exists() and not overwrite):
         raise BadInput(f"{path}: exists already; choose another name or give --overwrite")
-    if not path.name.endswith(_SUFFIXES):
-        raise BadInput(f"{path}: give the image a name that ends in .nii.gz, .nrrd or .mha")
+    if not path.name.endswith(suffixes):
+        raise BadInput(f"{path}: give it a name that ends in {' or '.join(suffixes)}")
 
 
 def _show(content: dict[str, Any], output: Path) -> None:
