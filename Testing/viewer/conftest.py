@@ -194,6 +194,7 @@ def open_tab(browser, viewer):
         page.goto(address or viewer.address)
         if ready:
             tab.drawn()
+            tab.wait("window.trame.state.get('unread') === 0")
         return tab
 
     yield make

@@ -159,15 +159,6 @@ def test_a_damaged_map_ends_in_a_sentence(rendering, damaged_study):
     )  # fmt: skip
     assert done.returncode == 2
     assert "jacobian.nii.gz cannot be read: analyse the scans again" in done.stderr
-    assert "viewer: http" not in done.stdout
-
-
-def test_without_a_way_to_draw_the_report_is_offered(monkeypatch, small_study):
-    monkeypatch.setattr(checks, "_DRAW", "import os; os.abort()")
-    result = CliRunner().invoke(app, ["view", str(small_study)])
-    assert result.exit_code == 3
-    assert "libegl1" in result.output
-    assert str(small_study / "report.html") in result.output
 
 
 def test_without_its_packages_the_report_is_offered(monkeypatch, small_study, tmp_path):

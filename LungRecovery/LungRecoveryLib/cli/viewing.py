@@ -50,7 +50,7 @@ def view(
 
     The address that is printed carries a key for this run; only this machine can reach it. Ctrl-C ends the viewer.
     """
-    from LungRecoveryLib.viewer.checks import require_viewer
+    from LungRecoveryLib.viewer.checks import require_packages
 
     _check_host(host, certificate, key, insecure)
     study, job = None, None
@@ -58,7 +58,7 @@ def view(
         job = _job(paths, days or [], output, preset, overwrite, device, threads)
     else:
         study = _study(paths, [days, output, preset, device, threads])
-    require_viewer(study)
+    require_packages(study)
     from LungRecoveryLib.viewer.serve import Settings, serve
 
     settings = Settings(host, port, certificate, key, 60 * idle, browser=not no_browser and has_browser())
@@ -80,16 +80,15 @@ def show_afterwards(study: Path, no_browser: bool) -> None:
     if no_browser or os.environ.get("CI") or not (has_browser() or sys.stdin.isatty()):
         typer.echo(f"in the browser: lungrecovery view {study}")
         return
-    from LungRecoveryLib.viewer.checks import require_viewer
+    from LungRecoveryLib.viewer.checks import require_packages
 
     try:
-        require_viewer(study)
+        require_packages(study)
+        from LungRecoveryLib.viewer.serve import Settings, serve
+
+        serve(Settings(idle=_IDLE_AFTERWARDS, browser=has_browser()), _say, study)
     except MissingDependency as missing:
         typer.echo(str(missing), err=True)
-        return
-    from LungRecoveryLib.viewer.serve import Settings, serve
-
-    serve(Settings(idle=_IDLE_AFTERWARDS, browser=has_browser()), _say, study)
 
 
 def _say(address: str) -> None:
@@ -98,13 +97,10 @@ def _say(address: str) -> None:
 
 
 def _study(paths: list[str], others: list[Any]) -> Path:
-    from LungRecoveryLib.results import read_study
-
     if len(paths) != 1:
         raise BadInput("several paths are named: name one study's folder, or put --timepoints before scans")
     if any(value is not None for value in others):
         raise BadInput("--days, --output, --preset, --device and --threads are for scans: put --timepoints before them")
-    read_study(Path(paths[0]))
     return Path(paths[0])
 
 

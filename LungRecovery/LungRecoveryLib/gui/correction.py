@@ -67,7 +67,9 @@ class CorrectionSection:
         for part, button in zip(_PARTS, (self.ui.editLungsButton, self.ui.editLesionsButton), strict=True):
             button.setEnabled(held is not None and getattr(held, part) is not None)
         self.ui.recomputeButton.setEnabled(shown is not None and bool(edited(shown)))
-        self.ui.correctionLabel.setText(_edited_words(shown) if shown is not None else "")
+        words = _edited_words(shown) if shown is not None else ""
+        self.ui.correctionLabel.setText(words)
+        self.ui.correctionLabel.setVisible(bool(words))
 
     def _show_reader(self) -> None:
         if self._filling:

@@ -30,7 +30,10 @@ def choices() -> dict[str, tuple[str, str]]:
         "tables": (_("Tables (CSV)"), _("scores.csv, regions.csv, trajectory.csv: one row a measure")),
         "study": (_("Everything measured (JSON)"), _("study.json, with its schema's name in it")),
         "maps": (_("Maps (NIfTI)"), _("The baseline, the follow-ups laid on it, the Jacobian and every other map")),
-        "masks": (_("Lungs and regions (NIfTI)"), _("Label maps of the lungs and of their regions")),
+        "masks": (
+            _("Lungs, regions and lesions (NIfTI)"),
+            _("Label maps of the lungs, their regions and lobes, and lesions"),
+        ),
         "h5": (_("Transforms (.h5)"), _("Baseline point to follow-up point and back, for ITK and Slicer")),
         "tfm": (_("Transforms (.tfm)"), _("The same as text")),
         "nrrd": (_("Displacements (.nrrd)"), _("The same as a vector image in mm (LPS) on the baseline's grid")),
@@ -159,7 +162,7 @@ def _layer_steps(
         if "nrrd" in keys:
             steps.append((folder / f"{stem}.nrrd", lambda path: _displacement(source, path, grid)))
         return steps
-    wanted = "masks" if layer in ("lungs", "regions", "lesions") else "maps"
+    wanted = "masks" if layer in ("lungs", "lobes", "regions", "lesions") else "maps"
     return [_copy(source, folder / f"{stem}.nii.gz")] if wanted in keys else []
 
 

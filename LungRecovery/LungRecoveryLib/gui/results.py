@@ -1,6 +1,7 @@
 """The results: time point, overlay, legend, chart, and the table of regions that leads to where the lung changed."""
 
 import contextlib
+import html
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -199,14 +200,16 @@ class ResultsSection:
         self._show_legend()
 
     def _show_range(self) -> None:
-        """Let the range's widget stand at what the overlay's colours span."""
+        """Let the range's widget stand at what the overlay's colours span; kinds of lesion have their colours there."""
         from LungRecoveryLib import scene
 
         overlay, shown = self.overlay, self.panel.shown
         has_range = overlay is not None and overlay.name in shown.nodes.maps
+        kinds = overlay is not None and overlay.kind == "segments"
         for widget in (self.ui.rangeWidget, self.ui.autoRangeButton):
             widget.setEnabled(has_range)
-        self.ui.rangeUnitLabel.setText(overlay.unit if has_range else "")
+            widget.setVisible(not kinds)
+        self.ui.rangeUnitLabel.setText(_kinds_of_lesion() if kinds else overlay.unit if has_range else "")
         if has_range:
             low, high = scene.range_now(shown.nodes, overlay.name)
             decimals = _DECIMALS[overlay.kind]
@@ -250,6 +253,19 @@ class ResultsSection:
         combo = self.ui.chartComboBox
         if not self._filling and self.panel.shown is not None and combo.currentIndex >= 0:
             scene.show_chart(self.panel.shown.nodes, combo.itemData(combo.currentIndex))
+
+
+def _kinds_of_lesion() -> str:
+    """The kinds of lesion beside their colours, as rich text."""
+    from LungRecoveryLib.scene import segmentations
+
+    titles = segmentations.lesion_titles()
+    return "&nbsp; ".join(
+        '<span style="color: #{:02x}{:02x}{:02x}">■</span>&nbsp;{}'.format(
+            *(round(255 * c) for c in colour), html.escape(titles[kind])
+        )
+        for kind, colour in segmentations.lesion_colours().items()
+    )
 
 
 def reach(overlay: Any, low: float, high: float) -> tuple[float, float]:

@@ -74,6 +74,7 @@ class TimePointsSection:
         selected = table.currentRow()
         self._filling = True
         try:
+            self._hide_selectors()
             table.setRowCount(len(rows))
             for index, (row, label) in enumerate(zip(rows, model.labels_of(rows), strict=True)):
                 self._show_row(index, row, label)
@@ -109,6 +110,13 @@ class TimePointsSection:
         when.setToolTip(_("The date as YYYY-MM-DD, or the number of days since the baseline"))
         table.setItem(index, _WHEN, when)
         table.setCellWidget(index, _LUNGS, self._lungs_selector(index, row))
+
+    def _hide_selectors(self) -> None:
+        """Hide the selectors that are replaced: Qt removes them only when it next has time."""
+        for index in range(self.ui.timePointTable.rowCount):
+            selector = self.ui.timePointTable.cellWidget(index, _LUNGS)
+            if selector is not None:
+                selector.setVisible(False)
 
     def _lungs_selector(self, index: int, row: Row) -> Any:
         selector = slicer.qMRMLNodeComboBox()

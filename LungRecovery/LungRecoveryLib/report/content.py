@@ -71,6 +71,7 @@ def source_lines(timepoint: TimePointResult) -> list[Line]:
         *lines,
         *_why_chosen(timepoint.source),
         ("lung mask", _LUNGS_SOURCE[timepoint.lungs_source]),
+        *([("lesions", "corrected by the reader")] if timepoint.lesions_source == "corrected" else []),
         *_lobes(timepoint),
     ]
 

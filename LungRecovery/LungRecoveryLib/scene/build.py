@@ -19,7 +19,7 @@ from LungRecoveryLib.scene.sequences import CT
 from LungRecoveryLib.scene.texts import _
 
 # Layers that are no map over the CT.
-_NO_MAPS = {"ct", "lungs", "regions", "lesions", "warped", "transform", "inverse_transform"}
+_NO_MAPS = {"ct", "lungs", "lobes", "regions", "lesions", "warped", "transform", "inverse_transform"}
 
 
 def map_layers(result: StudyResult) -> list[str]:

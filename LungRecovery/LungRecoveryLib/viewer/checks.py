@@ -27,14 +27,24 @@ _SECONDS = 120
 
 
 def require_viewer(study: Path | None = None) -> None:
-    """Raise MissingDependency, offering the study's report, where the packages or the rendering libraries are absent.
+    """Raise MissingDependency, offering the study's report, where packages or libraries for drawing are absent."""
+    require_packages(study)
+    require_drawing(study)
 
-    Drawing is tried in a process of its own, because it cannot be caught when it fails.
-    """
+
+def require_packages(study: Path | None = None) -> None:
+    """Raise MissingDependency, offering the study's report, where a package is absent; nothing is imported."""
     missing = [name for module, name in _PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
         needed = "pip install 'lungrecovery[viewer]'"
         raise MissingDependency(f"the viewer needs the package {missing[0]}: {needed}{_instead(study)}")
+
+
+def require_drawing(study: Path | None = None) -> None:
+    """Raise MissingDependency, offering the study's report, where nothing can be drawn without a screen.
+
+    That is tried in a process of its own, because it cannot be caught when it fails.
+    """
     try:
         drawn = subprocess.run([sys.executable, "-c", _DRAW], capture_output=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired:

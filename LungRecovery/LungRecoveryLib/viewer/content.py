@@ -11,6 +11,7 @@ from LungRecoveryLib.results import StudyResult, TimePointResult
 from LungRecoveryLib.scene import Overlay, StudyNodes, label_of_row, overlays, region_of_row
 from LungRecoveryLib.scene.maps import label_count
 from LungRecoveryLib.scene.nodes import Node
+from LungRecoveryLib.scene.segmentations import lesion_colours, lesion_titles
 
 _STOPS = 65  # of the legend's gradient
 _STEPS = {"ratio": 0.05, "difference": 10.0, "likeness": 0.05, "amount": 0.1, "image": 1.0}
@@ -44,6 +45,15 @@ def range_limits(overlay: Overlay, highest: float) -> dict:
     """Between what the ends of an overlay's range may be chosen, and in what steps."""
     low, high = _LIMITS.get(overlay.kind, (0.0, max(highest * 2, 1.0)))
     return {"lowest": low, "highest": high, "step": _STEPS.get(overlay.kind, 1.0)}
+
+
+def lesion_kinds() -> list[dict]:
+    """The kinds of lesion with their colours, as the page explains them."""
+    titles = lesion_titles()
+    return [
+        {"title": titles[kind], "colour": "rgb({},{},{})".format(*(round(255 * c) for c in colour))}
+        for kind, colour in lesion_colours().items()
+    ]
 
 
 def legend(nodes: StudyNodes, overlay: Overlay, low: float, high: float) -> dict:

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from LungRecoveryLib import RESEARCH_USE_ONLY, scene
-from LungRecoveryLib.errors import LungRecoveryError
-from LungRecoveryLib.results import StudyResult, read_study
+from LungRecoveryLib import scene
+from LungRecoveryLib.errors import BadInput, LungRecoveryError
+from LungRecoveryLib.results import StudyResult
 from LungRecoveryLib.scene import StudyNodes
 from LungRecoveryLib.viewer import charts, content, downloads, readout, windows
 from LungRecoveryLib.viewer.views import BASELINE, EDGES, PLANES, Point, SliceViews
 
 _SOON = 0.04  # seconds: what changes with every move of the pointer is sent at most this often
+_PATIENCE = 3.0  # seconds that reading on waits for the first picture, which it would slow down
+_BREATH = 0.02  # seconds between two steps of reading, in which the page is answered
 _VIEWS_OF = {"Axial": "Red", "Sagittal": "Yellow", "Coronal": "Green"}
 LAYOUTS = ("three", "beside", "single")
 COMPARISONS = ("", *scene.MODES)
@@ -30,6 +32,7 @@ class StudyPage:
         self.overlay, self.opacity, self.compare, self.fade = "", 0.6, "", 0.5
         self.layout, self.plane, self.window = "three", "Axial", "lung"
         self._windows: dict[str, dict] = {}
+        self._failed: list[str] = []
         self._under: Point | None = None
         self._waiting: set[str] = set()
         self._actions: dict[str, Callable[..., None]] = {
@@ -48,37 +51,73 @@ class StudyPage:
             "fit": self.fit,
             "key": self.key,
         }
-        self.state.update(_initial())
         server.controller.trigger("act")(self.act)
 
-    def load(self, folder: Path) -> None:
-        """Show a study's folder; raises BadInput where it is none, or damaged."""
-        self.result = read_study(folder)
-        self.nodes = scene.show_study(folder, self.views.scene)
-        self.folder = Path(folder)
-        self.files.files = downloads.study_files(folder, self.result)
-        self._windows = {preset["name"]: preset for preset in windows.presets(self.result)}
-        names = [overlay.name for overlay in scene.overlays(self.nodes)]
+    async def open(self, folder: Path, result: StudyResult) -> None:
+        """Show a study's folder: its first map as soon as it can be drawn, everything else as it is read.
+
+        Raises BadInput where what is needed for the first picture is gone or damaged; of the rest, what cannot be read
+        is left out and said.
+        """
+        opening = scene.Opening(folder, self.views.scene, result)
+        try:
+            self._begin(folder, result, opening.begin())
+            await self.views.drawn(_PATIENCE)
+            opening.read_on()
+            while opening.unfinished:
+                await asyncio.sleep(_BREATH)
+                await asyncio.to_thread(opening.wait)
+                try:
+                    self._take_in(opening.step(), opening.unfinished)
+                except BadInput as error:
+                    self._leave_out(str(error))
+        finally:
+            opening.close()
+            with self.state as state:
+                state.unread = 0
+
+    def _begin(self, folder: Path, result: StudyResult, nodes: StudyNodes) -> None:
+        """Show what there is at first."""
+        self.folder, self.result, self.nodes = Path(folder), result, nodes
+        self.files.files = downloads.study_files(folder, result)
+        names = [overlay.name for overlay in scene.overlays(nodes)]
         self.overlay = names[0] if names else ""
-        self.views.views[BASELINE].slices.set_background_volume_id(self.nodes.baseline.volume.GetID())
+        self.views.views[BASELINE].slices.set_background_volume_id(nodes.baseline.volume.GetID())
         with self.state as state:
-            state.timepoints = content.timepoints(self.result)
-            state.overlays = content.overlay_choices(self.nodes)
-            state.windows = list(self._windows.values())
-            state.scores = content.score_table(self.nodes)
-            state.quality = content.quality(self.result)
-            state.scans = content.scans(self.result)
-            state.charts = charts.figures(self.nodes)
-            state.chart = state.charts[0]["key"] if state.charts else ""
+            state.timepoints = content.timepoints(result)
+            state.overlays = content.overlay_choices(nodes)
+            state.scores = content.score_table(nodes)
+            state.quality = content.quality(result)
+            state.scans = content.scans(result)
             state.files = downloads.for_page(self.files.files)
-            state.warnings = self.result.warnings
-            state.absent = [f"{name.capitalize()}: {why}." for name, why in self.result.absent.items()]
+            state.warnings = result.warnings
+            state.absent = [f"{name.capitalize()}: {why}." for name, why in result.absent.items()]
+            state.unread = 1
             state.phase = "ready"
-        self.choose_timepoint(self.nodes.labels[-1])
-        self.choose_window("lung")
+        self.choose_timepoint(nodes.labels[-1])
         self.views.show(self._shown_views())
-        self.place(scene.region_point(self.nodes, "lungs", self.nodes.selected, self.overlay or None))
+        self.place(scene.region_point(nodes, "lungs", nodes.selected, self.overlay or None))
         self.views.fit()
+
+    def _take_in(self, nodes: StudyNodes, unread: int) -> None:
+        """Offer what has been read since."""
+        self.nodes = nodes
+        for legend in nodes.legends.values():
+            legend.SetVisibility(False)
+        with self.state as state:
+            state.overlays = content.overlay_choices(nodes)
+            state.unread = unread
+            if nodes.charts:
+                state.charts = charts.figures(nodes)
+                state.chart = state.charts[0]["key"]
+        self._soon("readout", self._tell_readout)
+
+    def _leave_out(self, why: str) -> None:
+        """Say that something of the study cannot be shown."""
+        self._failed.append(why)
+        with self.state as state:
+            state.warnings = [*self.result.warnings, *self._failed]
+        self.say(why)
 
     def act(self, name: str, *values: Any) -> None:
         """What the page asks for; what it may not ask, or with a senseless value, is ignored."""
@@ -108,6 +147,9 @@ class StudyPage:
         self.state.timepoint = label
         self.state.regions = content.region_table(self.nodes, label)
         self.state.account = content.account(self.result, label)
+        self._windows = {preset["name"]: preset for preset in windows.presets(self.result, label)}
+        self.window = self.window if self.window in self._windows else next(iter(self._windows))
+        self.state.update({"windows": list(self._windows.values()), "window_now": self.window})
         self._show()
 
     def choose_overlay(self, name: str) -> None:
@@ -252,6 +294,8 @@ class StudyPage:
         else:
             scene.set_overlay(self.nodes, label, self.overlay or None, self.opacity)
         self._show_window()
+        if self.nodes.baseline.lungs is not None:  # drawing outlines takes as long as the slice, and a map shows them
+            self.nodes.baseline.lungs.GetDisplayNode().SetVisibility(not self.overlay and not self.compare)
         for legend in self.nodes.legends.values():
             legend.SetVisibility(False)  # the page draws its own, which scales with the text
         self.state.update({"overlay": self.overlay, "compare": self.compare, "opacity": self.opacity})
@@ -260,7 +304,8 @@ class StudyPage:
         self.views.draw()
 
     def _show_window(self) -> None:
-        windows.show(self.nodes, self._windows[self.window], self.compare == "checkerboard")
+        baseline = next(w for w in windows.presets(self.result, self.nodes.labels[0]) if w["name"] == self.window)
+        windows.show(self.nodes, self._windows[self.window], baseline, self.compare == "checkerboard")
 
     def _arrange(self) -> None:
         self.state.layout, self.state.plane = self.layout, self.plane
@@ -274,6 +319,7 @@ class StudyPage:
     def _tell_range(self) -> None:
         """The range of the map's colours and its legend."""
         state = self.state
+        state.kinds = content.lesion_kinds() if self.overlay == "lesions" else []
         if self.overlay not in self.nodes.maps:
             state.legend = None
             return
@@ -318,45 +364,6 @@ class StudyPage:
 _COMPARISON_KEYS = {"c": "checkerboard", "d": "difference", "f": "fade", "e": "edges"}
 _LAYOUT_KEYS = {"t": "three", "b": "beside"}
 _PLANE_KEYS = {"x": "Sagittal", "y": "Coronal", "z": "Axial"}
-
-
-def _initial() -> dict[str, Any]:
-    """Every name that the page's template uses."""
-    return {
-        "phase": "loading",
-        "notice": RESEARCH_USE_ONLY,
-        "progress": {"stage": "", "fraction": 0.0, "message": ""},
-        "failure": "",
-        "message": "",
-        "timepoints": [],
-        "timepoint": "",
-        "overlays": [],
-        "overlay": "",
-        "opacity": 0.6,
-        "legend": None,
-        "windows": [],
-        "window_now": "lung",
-        "compare": "",
-        "fade": 0.5,
-        "layout": "three",
-        "plane": "Axial",
-        "panes": [],
-        "readout": {"place": "", "values": [], "region": ""},
-        "regions": {"columns": [], "rows": []},
-        "scores": {"columns": [], "rows": []},
-        "quality": {"columns": [], "rows": []},
-        "scans": {"columns": [], "rows": []},
-        "account": [],
-        "region": "",
-        "charts": [],
-        "charts_ready": 0,
-        "chart": "",
-        "files": [],
-        "warnings": [],
-        "absent": [],
-        "tab": "regions",
-        "help": False,
-    }
 
 
 def _between(value: float, low: float, high: float) -> float:

@@ -7,18 +7,25 @@ import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from LungRecoveryLib.errors import Cancelled, LungRecoveryError
+from LungRecoveryLib.results import StudyResult, read_study
 from LungRecoveryLib.viewer.access import Access
 from LungRecoveryLib.viewer.analysis import Analysis
+from LungRecoveryLib.viewer.checks import require_drawing
 from LungRecoveryLib.viewer.downloads import Downloads
+from LungRecoveryLib.viewer.state import initial
 
 STATIC = Path(__file__).with_name("static")
 _ROUTE = "lungrecovery"
+_PAGE = "LungRecoveryLib.viewer.page"  # with VTK and Slicer, whose import takes seconds
+_LAST_WORDS = 2.0  # seconds for which a page can take in why the server ends
+_LOOK = 0.05  # seconds in which the page learns what comes next
 
 
 @dataclass(frozen=True)
@@ -36,17 +43,29 @@ class Settings:
 def serve(settings: Settings, say: Callable[[str], None], study: Path | None = None, job: dict | None = None) -> None:
     """Serve the viewer of a study's folder, or of a job to be analysed first, until it is ended.
 
-    `say` is told the address. Raises BadInput where the folder is no study.
+    The server listens, and `say` is told its address, before what draws is imported and the study is read; the page
+    shows how far that is. Raises BadInput where the folder is no study or damaged, MissingDependency where nothing can
+    be drawn on this machine; the page says it too.
     """
-    asyncio.run(_Session(settings, say, study, job).run())
+    result = read_study(study) if study is not None else None
+    asyncio.run(_Session(settings, say, study, result, job).run())
 
 
 class _Session:
-    def __init__(self, settings: Settings, say: Callable[[str], None], study: Path | None, job: dict | None):
-        self.settings, self.say, self.study, self.job = settings, say, study, job
+    def __init__(
+        self,
+        settings: Settings,
+        say: Callable[[str], None],
+        study: Path | None,
+        result: StudyResult | None,
+        job: dict | None,
+    ):
+        self.settings, self.say, self.study, self.result, self.job = settings, say, study, result, job
         self.access = Access(settings.host, settings.certificate is not None)
         self.files = Downloads()
+        self.page: Any = None
         self.analysis: Analysis | None = None
+        self.failure: Exception | None = None
         self.tasks: set[asyncio.Task] = set()
         self.ended = asyncio.Event()
 
@@ -55,13 +74,9 @@ class _Session:
         _quiet()
         from trame.app import get_server
 
-        from LungRecoveryLib.viewer.page import StudyPage
-
-        self.server = get_server("lungrecovery", client_type="vue3")
+        self.server = get_server(self.access.cookie, client_type="vue3")  # a name of its own: each runs but once
+        self.state = self.server.state
         self._serve_page()
-        self.page = StudyPage(self.server, self.files)
-        if self.study is not None:
-            self.page.load(self.study)
         self.server.controller.trigger("run")(self._again)
         self.server.controller.trigger("cancel")(self._cancel)
         self.server.controller.on_server_bind.add(self._guard)
@@ -76,13 +91,19 @@ class _Session:
             await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             running.cancel()  # open pages are not waited for
+            for task in self.tasks:
+                task.cancel()
             if self.analysis is not None:
                 await self.analysis.cancel()
                 self.analysis.discard()
+        if self.failure is not None:
+            raise self.failure
 
     def _serve_page(self) -> None:
         from trame_plotly import module as plotly_module
+        from trame_rca import module as rca_module
 
+        self.server.enable_module(rca_module)
         self.server.enable_module(
             {
                 "serve": {_ROUTE: str(STATIC), **plotly_module.serve},
@@ -90,7 +111,8 @@ class _Session:
                 "styles": [f"{_ROUTE}/page.css"],
             }
         )
-        state = self.server.state
+        state = self.state
+        state.update(initial())
         state.chart_scripts = plotly_module.scripts  # large: the page takes them once its pictures are there
         state.trame__title, state.trame__favicon = "Lung recovery", f"{_ROUTE}/icon.svg"
         state.trame__template_main = (STATIC / "page.html").read_text(encoding="utf-8")
@@ -118,21 +140,45 @@ class _Session:
         return ",".join(str(file) for file in files) if all(files) else ""
 
     def _ready(self) -> None:
-        self.page.views.register(self.server.controller)
         address = self.access.address(self.server.port)
         for number in (signal.SIGINT, signal.SIGTERM):
             with suppress(NotImplementedError):  # on Windows, where Ctrl-C ends the loop by itself
                 asyncio.get_running_loop().add_signal_handler(number, self.ended.set)
         self.say(address)
-        if self.job is not None:
-            self._again()
         if self.settings.browser:
             self._keep(asyncio.to_thread(webbrowser.open, address))
+        if self.job is not None:
+            self._again()
+        else:
+            self._keep(self._show())
+
+    async def _show(self) -> None:
+        """Show the study; where that cannot be, the page says why, and then the server ends."""
+        try:
+            await self._open(self.study, self.result)
+        except LungRecoveryError as error:
+            self.failure = error
+            with self.state as state:
+                state.failure, state.phase = str(error), "broken"
+            await asyncio.sleep(_LAST_WORDS)
+            self.ended.set()
+
+    async def _open(self, folder: Path, result: StudyResult) -> None:
+        """Show a study as soon as its first pictures can be drawn."""
+        if self.page is None:
+            self._progress("starting the views", 0.0, "")
+            drawing = asyncio.to_thread(require_drawing, self.study)
+            module, _ = await asyncio.gather(asyncio.to_thread(import_module, _PAGE), drawing)
+            self.page = module.StudyPage(self.server, self.files)
+            self.page.views.register(self.server.controller)
+        self._progress("reading the scans and maps", 0.5, "")
+        await asyncio.sleep(_LOOK)
+        await self.page.open(folder, result)
 
     def _again(self) -> None:
         """Start the analysis, as when the server starts and after it was cancelled or failed."""
-        if self.job is not None and self.page.state.phase != "running" and self.page.nodes is None:
-            with self.page.state as state:
+        if self.job is not None and self.state.phase not in ("running", "ready"):
+            with self.state as state:
                 state.phase, state.failure = "running", ""
                 state.progress = {"stage": "starting", "fraction": 0.0, "message": ""}
             self._keep(self._analyse())
@@ -141,13 +187,12 @@ class _Session:
         self.analysis = Analysis(self.job, self._progress)
         try:
             folder = await self.analysis.run()
-            with self.page.state as state:
-                state.progress = {"stage": "opening the results", "fraction": 1.0, "message": ""}
-            await asyncio.sleep(0.1)  # so that the page says so
-            self.page.load(folder)
+            with self.state as state:
+                state.phase = "loading"
+            await self._open(folder, await asyncio.to_thread(read_study, folder))
         except LungRecoveryError as error:
             self.analysis.discard()
-            with self.page.state as state:
+            with self.state as state:
                 state.failure = str(error)
                 state.phase = "cancelled" if isinstance(error, Cancelled) else "failed"
 
@@ -156,14 +201,20 @@ class _Session:
             self._keep(self.analysis.cancel())
 
     def _progress(self, stage: str, fraction: float, message: str) -> None:
-        with self.page.state as state:
+        with self.state as state:
             state.progress = {"stage": stage, "fraction": fraction, "message": message}
 
     def _keep(self, work: Any) -> None:
-        """Run a coroutine beside the server; an exception in it is not lost."""
+        """Run a coroutine beside the server; an exception in it ends the server."""
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = task.exception()
+            self.ended.set()
 
 
 def _quiet() -> None:

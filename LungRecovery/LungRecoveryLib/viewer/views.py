@@ -1,17 +1,19 @@
 """The slice views: Slicer's own, drawn on the server and sent as pictures, and what the pointer does in them."""
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import slicer
 import vtk
-from trame_rca import module as rca_module
 from trame_rca.schedulers import RcaImageRenderScheduler
 from trame_rca.utils import RcaViewAdapter
 from trame_slicer.core import SlicerApp
 from trame_slicer.rca_view.rca_view_factory import RcaRenderStrategy, RcaWindow
 from trame_slicer.views import SliceView
+from trame_slicer.views.render_scheduler import NoScheduleRendering
 
 from LungRecoveryLib.scene.nodes import Node
 
@@ -32,6 +34,12 @@ class _Window(RcaWindow):
     """A view's window as the page sees it; `resized` is called when the page has given it another size."""
 
     resized: Callable[[], None]
+    drawn = False
+
+    @property
+    def img_cols_rows(self) -> Any:
+        self.drawn = self.drawn or min(self._vtk_render_window.GetSize()) > 10
+        return super().img_cols_rows
 
     def process_resize_event(self, width: int, height: int) -> None:
         super().process_resize_event(width, height)
@@ -44,7 +52,9 @@ class View:
     def __init__(self, server: Any, app: SlicerApp, name: str, orientation: str):
         self.name = name
         with _silent():  # trame-slicer uses an event that VTK is about to drop
-            self.slices = SliceView(app.scene, app.app_logic, name)
+            self.slices = SliceView(
+                app.scene, app.app_logic, name, scheduled_render_strategy=NoScheduleRendering()
+            )  # without a strategy it would draw forty times before there is anything to see
         self.slices.render_window().SetMultiSamples(0)  # it would draw every pixel eight times, for lines alone
         self.node: Node = self.slices.get_view_node()
         self.slices.set_orientation(orientation)
@@ -92,7 +102,6 @@ class SliceViews:
         moved: Callable[[], None],
         placed: Callable[[Point], None],
     ):
-        server.enable_module(rca_module)
         self.app = SlicerApp()
         self.scene = self.app.scene
         self.scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())  # a Slicer module's, which is not here
@@ -111,6 +120,12 @@ class SliceViews:
         """Let the server take the views' events and send their pictures; call when it is ready."""
         for view in self.views.values():
             controller.rc_area_register(view.area)
+
+    async def drawn(self, seconds: float) -> None:
+        """Return when a view has been drawn for the page, or after so many seconds."""
+        end = time.monotonic() + seconds
+        while not any(view.window.drawn for view in self.views.values()) and time.monotonic() < end:
+            await asyncio.sleep(0.05)
 
     def show(self, names: tuple[str, ...]) -> None:
         """Draw these views only; with the baseline's, it accompanies the other one."""

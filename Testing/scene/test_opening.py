@@ -1,0 +1,88 @@
+"""A study that is brought into the scene step by step: the first picture early, and in the end what the whole has."""
+
+import shutil
+
+import numpy as np
+import pytest
+from known_study import LABELS
+
+from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.grids import crop_to_mask, grid_of, window
+from LungRecoveryLib.results import read_study
+
+
+@pytest.fixture
+def open_study(application):
+    """Opens a study in an empty scene; closed again after the test."""
+    from LungRecoveryLib.scene import Opening
+
+    opened = []
+
+    def make(folder):
+        opened.append(Opening(folder, application.scene, read_study(folder)))
+        return opened[-1]
+
+    yield make
+    for opening in opened:
+        opening.close()
+
+
+def finish(opening):
+    """Make every step that is left; returns the nodes."""
+    opening.read_on()
+    while opening.unfinished:
+        opening.wait()
+        nodes = opening.step()
+    return nodes
+
+
+def test_the_first_picture_needs_one_map_alone(open_study, truth):
+    """The scans of all dates, the Jacobian and the tables are there, the last date is shown, the rest is to come."""
+    opening = open_study(truth.folder)
+    nodes = opening.begin()
+    assert set(nodes.maps) == {"ct", "jacobian"}
+    assert nodes.labels == list(LABELS)
+    assert nodes.selected == LABELS[-1]
+    assert all(timepoint.table is not None for timepoint in nodes.timepoints.values())
+    assert opening.unfinished > 0
+    assert nodes.charts == {}
+
+
+def test_in_the_end_there_is_what_the_whole_has(open_study, truth, shown):
+    """The same maps, with the same values in the box of the lungs, and the same charts."""
+    from LungRecoveryLib.scene.sequences import item
+    from LungRecoveryLib.scene.volumes import voxels
+
+    opening = open_study(truth.folder)
+    opening.begin()
+    nodes, (_application, whole) = finish(opening), shown
+    assert set(nodes.maps) == set(whole.maps)
+    assert set(nodes.charts) == set(whole.charts)
+    lungs = truth.layer("baseline", "lungs")
+    box = window(grid_of(lungs), crop_to_mask(lungs, 0.0))
+    for layer in set(nodes.maps) - {"ct"}:
+        part, all_of_it = (voxels(item(study, layer, LABELS[1])) for study in (nodes, whole))
+        np.testing.assert_array_equal(part, all_of_it[box])
+    np.testing.assert_array_equal(*(voxels(item(study, "ct", LABELS[1])) for study in (nodes, whole)))
+
+
+def test_a_damaged_map_is_left_out(open_study, truth, tmp_path):
+    """Its step says so, and those after it are made."""
+    folder = tmp_path / "study"
+    shutil.copytree(truth.folder, folder)
+    (folder / "day-30" / "density_change.nii.gz").write_bytes(b"cut short")
+    opening = open_study(folder)
+    opening.begin()
+    opening.read_on()
+    told = []
+    while opening.unfinished:
+        opening.wait()
+        try:
+            nodes = opening.step()
+        except BadInput as error:
+            told.append(str(error))
+    assert len(told) == 1
+    assert "density_change.nii.gz cannot be read" in told[0]
+    assert "density_change" not in nodes.maps
+    assert "similarity" in nodes.maps
+    assert nodes.charts
