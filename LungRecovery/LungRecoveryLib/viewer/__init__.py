@@ -1,7 +1,8 @@
 """The browser viewer: a study shown on Slicer's own slice views by trame-slicer, without Slicer.
 
 `checks` says in a sentence what is missing, before anything is done that would crash; `serve.serve` runs the server: it
-listens before what draws is imported and the study is read. What is shown comes from `scene` and `results` alone; nothing is measured here. The parts:
+listens before what draws is imported and the study is read. What is shown comes from `scene` and `results` alone;
+nothing is measured here. The parts:
 
 access      who may talk to the server          downloads   the study's files, by name and never by path
 analysis    an analysis started from the page   views       the slice views and what the pointer does in them
