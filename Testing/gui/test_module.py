@@ -158,7 +158,7 @@ def test_the_patient_is_offered_in_sample_data(sample_data_module, monkeypatch):
 
 def test_a_patient_that_cannot_be_made_is_told(sample_data_module, standin, scene, monkeypatch):
     """A click on Sample Data's button would swallow the exception: a message, and the scene as before."""
-    monkeypatch.setattr("LungRecoveryLib.gui.process.python_program", lambda: "/nowhere/PythonSlicer")
+    monkeypatch.setattr("LungRecoveryLib.gui.waiting.python_program", lambda: "/nowhere/PythonSlicer")
     monkeypatch.setattr("LungRecoveryLib.gui.requirements.ensure", lambda path: True)
     before = scene.GetNumberOfNodes()
     assert sample_data_module[0]["customDownloader"](None) == []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from LungRecoveryLib.errors import BadInput
@@ -87,7 +87,7 @@ class Opening:
         self._builder = Builder(Path(folder), scene, result, {}, name, crop=True)
         chosen = next(iter(map_layers(result)), None)
         self._first, self._later = self._builder.first_steps(chosen), self._builder.later_steps(chosen)
-        self._reading = contextlib.ExitStack()
+        self._reading = ExitStack()
         self._reading.enter_context(_layers_for(self._builder, self._first))
 
     @property
