@@ -3,7 +3,8 @@
 Consolidated lung on the chest wall, the diaphragm or the mediastinum looks like the tissue beside it, so no threshold
 and no closing finds its surface. The network sees the CT in two windows and the aerated lung at 5 mm, and was trained
 on chests of which parts were painted as dense as muscle (`lungrecovery-train fit --config lung_completion`). It only
-ever adds dense tissue that lies on the lung; where it does not know the aerated lung of a scan it is not asked.
+ever adds dense tissue that lies on the lung; where it does not know the aerated lung of a scan it is not asked. It has
+seen synthetic chests alone and takes some muscle of real ones for lung: it is there on request, not by default.
 """
 
 import numpy as np
@@ -11,14 +12,14 @@ import torch
 from scipy import ndimage
 
 from ..grids import isotropic_grid, resample, to_array, to_image
-from .working import Working, ball, bounding_box, components
+from .working import Working, ball, bounding_box, components, dilate
 
 NETWORK = "lung_completion"
 _MARGIN_MM = 45.0
-_LIKELY = 0.5
+_SURE, _LIKELY = 0.9, 0.5  # a healthy diaphragm's and heart's surface is unsure; what is sure may grow
 _KNOWN = 0.9  # of the aerated lung's voxels that the network must call lung
 _LEAST_ML = 2.0
-_OPENING = 2  # voxels: what is thinner is the surface's own uncertainty
+_OPENING = 2  # voxels: what is thinner than twice that is the surface's own uncertainty
 _BONE_HU = 200.0
 
 
@@ -44,8 +45,9 @@ def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray) -> np.ndarray:
     inner = ndimage.binary_erosion(air[window], ball(2))
     if not inner.any() or (likely[inner] > _LIKELY).mean() < _KNOWN:
         return result
-    added = (likely > _LIKELY) & ~lungs[window] & part.field & (part.hu < _BONE_HU)
-    added = ndimage.binary_opening(added | lungs[window], ball(_OPENING)) & added
+    missed = ~lungs[window] & part.field & (part.hu < _BONE_HU)
+    core = ndimage.binary_opening(missed & (likely > _SURE), ball(_OPENING))
+    added = missed & (likely > _LIKELY) & dilate(core, _OPENING)
     labels, sizes = components(added)
     touching = np.zeros(len(sizes), bool)
     touching[np.unique(labels[ndimage.binary_dilation(lungs[window])])] = True

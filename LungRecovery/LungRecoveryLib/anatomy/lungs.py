@@ -32,7 +32,8 @@ def segment_lungs(ct: sitk.Image, progress: Progress = no_progress, method: str 
     `ct` is a 3D image in HU. The result lies on its grid: uint8, 1 = right lung, 2 = left lung of the PATIENT (LPS:
     the right lung at smaller x, whatever the image's direction), 0 elsewhere. Vessels and dense lesions belong to the
     lung, trachea and main bronchi do not. `method` is one of METHODS: the network adds to the classical lungs what lies
-    dense on chest wall, diaphragm or mediastinum. Raises BadInput when no lung is in the field, and for another method.
+    dense on chest wall, diaphragm or mediastinum; see :mod:`.completion` for what it is worth. Raises BadInput when no
+    lung is in the field, and for another method.
     """
     if method not in METHODS:
         raise BadInput(f"there is no segmentation method {method!r}: use one of {', '.join(METHODS)}")

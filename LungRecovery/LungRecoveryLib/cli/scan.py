@@ -33,7 +33,7 @@ def segment(
     ] = None,
     labels: Labels = None,
     method: Annotated[
-        str, typer.Option(help="Of the lungs: network (finds dense lung on the chest wall, too) or classical.")
+        str, typer.Option(help="Of the lungs: classical, or network: dense lung on the chest wall, too; on trial.")
     ] = "classical",
     overwrite: Overwrite = False,
     device: Device = "auto",
