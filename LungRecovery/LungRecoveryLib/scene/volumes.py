@@ -67,12 +67,16 @@ class Layers:
             self._running[path] = self._workers.submit(self._read, path)
 
 
+_LAYER_READER = "NiftiImageIO"  # of every layer that a study holds
+
+
 def read_layer(path: Path) -> sitk.Image:
     """An image of the study's folder; raises BadInput where it is gone or damaged."""
     if not path.is_file():
         raise BadInput(f"{path} is gone: analyse the scans again")
     try:
-        return sitk.ReadImage(str(path))
+        # Named, or SimpleITK asks HDF5's reader first, which must not run beside the reading of a transform.
+        return sitk.ReadImage(str(path), imageIO=_LAYER_READER)
     except RuntimeError as error:
         raise BadInput(f"{path} cannot be read: analyse the scans again") from error
 
