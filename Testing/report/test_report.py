@@ -190,7 +190,7 @@ def test_figures_are_there_and_not_blank(reported):
     folder, _ = reported
     names = {p.name for p in (folder / "figures").iterdir()}
     expected = {"trajectory.png", "density.png", "regions.png", "bands.png", "course.png"}
-    expected |= {f"visit-{v}_{kind}.png" for v in (1, 2, 3) for kind in ("slices", "registration")}
+    expected |= {f"visit-{v}_{kind}.png" for v in (1, 2, 3) for kind in ("slices", "registration", "response")}
     assert names == expected
     for name in names:
         picture = np.asarray(Image.open(folder / "figures" / name).convert("L"), float)
