@@ -15,7 +15,7 @@ demo: install  ## analyse a synthetic recovering patient, write demo/report.html
 	$(BIN)/lungrecovery demo --output demo --overwrite --view
 
 test: install lint  ## every test that takes less than minutes, and those on real scans where they are present
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0 -m "not slow"
 
 slow: install  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-REQUIRE_ALL = os.environ.get("LUNGRECOVERY_REQUIRE_ALL") == "1"
-
+from skips import skip_or_fail
 
 # What is slow to make and shared: the tests that need it run in one process, and first, so that it is made once.
 _SHARED = ("small_study", "strict_run")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share what is slow to make stay together, and so do those of a file, when processes divide them."""
 
@@ -24,14 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     items.sort(key=lambda item: not shares(item))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("study" if shares(item) else str(item.path)))
-
-
-def skip_or_fail(reason: str) -> None:
-    """Skip a test whose prerequisites are absent, or fail it where everything is required to be present."""
-    if REQUIRE_ALL:
-        pytest.fail(reason)
-    pytest.skip(reason)
+        item.add_marker(
+            pytest.mark.xdist_group("study" if shares(item) else str(item.path.relative_to(Path(__file__).parent)))
+        )
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """`lungrecovery rigid` and `register --task brain`: what they leave, what they say, what they refuse."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,11 @@ import pytest
 import SimpleITK as sitk
 from typer.testing import CliRunner
 
+from abdomens import mean_error_mm, small_abdomen
+from brains import small_brains
 from LungRecoveryLib.cli.application import app
 from LungRecoveryLib.images import write_image
 from LungRecoveryLib.registration.motion6 import matrix_4x4
-
-sys.path.insert(0, str(Path(__file__).parent))
-from abdomens import mean_error_mm, small_abdomen
-from brains import small_brains
 
 QUICK = ["--spacing", "4.0", "--threads", "1"]
 

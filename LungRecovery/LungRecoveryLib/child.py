@@ -12,9 +12,12 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from LungRecoveryLib.progress import Progress
 from LungRecoveryLib.system import end_process_tree, lead_process_group, process_alive
 
 _LOOK_SECONDS = 0.5
@@ -32,8 +35,31 @@ def begin(arguments: list[str]) -> None:
     """Say which process this is, and let it end with the folder of its job and with the process that started it."""
     job, parent = Path(arguments[0]), int(arguments[1])
     lead_process_group()
-    print(json.dumps({"event": "started", "pid": os.getpid()}), flush=True)
+    _say(event="started", pid=os.getpid())
     threading.Thread(target=_end_with, args=(job.resolve().parent, parent, _output(job)), daemon=True).start()
+
+
+def do_job(arguments: list[str], work: Callable[[dict[str, Any], Path, Progress], None]) -> int:
+    """`begin`, then `work(content of the job file, its folder, progress)`; errors are told as by the worker."""
+
+    def report(stage: str, fraction: float, message: str = "") -> None:
+        _say(event="progress", stage=stage, fraction=fraction, message=message)
+
+    begin(arguments)
+    job = Path(arguments[0])
+    try:
+        work(json.loads(job.read_text(encoding="utf-8")), job.parent, report)
+    except Exception as error:
+        from LungRecoveryLib.worker import describe
+
+        code, message = describe(error)
+        _say(event="error", code=code, message=message)
+        return code
+    return 0
+
+
+def _say(**event: object) -> None:
+    print(json.dumps(event), flush=True)
 
 
 def _output(job: Path) -> Path | None:

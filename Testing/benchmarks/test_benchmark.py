@@ -1,16 +1,10 @@
 """The benchmark measures what it says: errors, Jacobians, folds, and one outlier left out for all methods alike."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from LungRecoveryLib.grids import Grid, field_to_transform, grid_of, to_image
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from methods import common, measure, table
 
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)

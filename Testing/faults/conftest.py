@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Callable[..., Path]]:
-    """The function that mounts a disk (tmpfs) of so many MB; skips where that is not allowed."""
+    """The function that mounts a disk (tmpfs) of so many MB; skips where only root may, even if all is required."""
     mounted: list[Path] = []
 
     def mount(megabytes: int, read_only: bool = False) -> Path:

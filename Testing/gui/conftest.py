@@ -1,6 +1,5 @@
 """The module's panel, run under a stand-in of Slicer's application (see Testing/slicer_standin)."""
 
-import os
 import shutil
 import sys
 import time
@@ -10,17 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from skips import skip_or_fail
+
 TESTING = Path(__file__).resolve().parents[1]
 MODULE = TESTING.parent / "LungRecovery" / "LungRecovery.py"
-sys.path.insert(0, str(TESTING))  # for panel_actions and slicer_standin
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 RUN_SECONDS = 120.0
-
-
-def _skip_or_fail(reason: str) -> None:
-    if os.environ.get("LUNGRECOVERY_REQUIRE_ALL") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +24,7 @@ def standin():
         try:
             __import__(package)
         except ImportError as error:
-            _skip_or_fail(f"{package} cannot be imported ({error}): pip install {hint}")
+            skip_or_fail(f"{package} cannot be imported ({error}): pip install {hint}")
     import slicer_standin
 
     application = slicer_standin.install()

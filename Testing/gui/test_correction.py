@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from panel_actions import choose
 
 RUN_SECONDS = 120.0

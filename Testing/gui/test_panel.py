@@ -214,6 +214,7 @@ def test_a_volume_that_leaves_the_scene_leaves_the_table(listed, volumes, scene,
 def test_the_rows_survive_saving_and_loading_the_scene(listed, volumes, scene, standin, tmp_path, make_panel):
     """Volumes and lungs are kept as references, labels and dates as text; settings too."""
     import slicer
+
     import slicer_standin
 
     rows = listed.panel.time_points.rows

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from panel_actions import choose, composites
 
 RUN_SECONDS = 120.0
@@ -131,6 +132,7 @@ def test_two_studies_in_a_scene(views, shown, small_scans, behave, process_event
 def test_results_survive_saving_and_loading_the_scene(views, shown, scene, standin, tmp_path, make_panel):
     """The panel finds the study again, its verdict and its table, without any file of the study."""
     import slicer
+
     import slicer_standin
 
     assert slicer.util.saveScene(tmp_path / "scene.mrb")

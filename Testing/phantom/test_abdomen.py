@@ -1,17 +1,12 @@
 """The synthetic abdomen: its truth is exact, its phases are those of contrast medium, its organs have human sizes."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from abdomens import small_abdomen
 from LungRecoveryLib import grids
 from LungRecoveryLib.phantom.abdomen import LABELS, make_abdomen
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from abdomens import small_abdomen
 
 
 def hu(scan, name: str) -> float:

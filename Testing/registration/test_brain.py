@@ -1,18 +1,13 @@
 """Brains: labels are carried over, nothing folds, brains of other scanners are aligned first and the text says so."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from brains import small_brains
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.evaluate import label_overlap
 from LungRecoveryLib.registration.brain import foreground, register_brains
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from brains import small_brains
 
 SPACING = 3.0
 

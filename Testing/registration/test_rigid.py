@@ -1,21 +1,16 @@
 """Rigid registration recovers known motions between contrast phases, by every metric, and refuses what it cannot do."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from abdomens import mean_error_mm, small_abdomen
 from LungRecoveryLib import grids
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.phantom.abdomen import make_abdomen
 from LungRecoveryLib.registration.motion6 import matrix_4x4
 from LungRecoveryLib.registration.point_metrics import METRICS
 from LungRecoveryLib.registration.rigid import register_rigid
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from abdomens import mean_error_mm, small_abdomen
 
 SPACING = 4.0
 

@@ -1,7 +1,5 @@
 """A small study whose truth is known (see known_study), a scene as Slicer sets one up, slice views without a window."""
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,16 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from LungRecoveryLib.grids import grid_of, to_array
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from known_study import CENTRE, Truth, write_small_study
-
-
-def _skip_or_fail(reason: str) -> None:
-    if os.environ.get("LUNGRECOVERY_REQUIRE_ALL") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+from LungRecoveryLib.grids import grid_of, to_array
+from skips import skip_or_fail
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,9 +18,9 @@ def _slicer_core() -> None:
     try:
         import slicer
     except ImportError:
-        _skip_or_fail("slicer-core is not installed: pip install slicer-core==5.11.0.6")
+        skip_or_fail("slicer-core is not installed: pip install slicer-core==5.11.0.6")
     if not hasattr(slicer, "vtkMRMLScene"):
-        _skip_or_fail("the package slicer that is installed is not slicer-core: pip install slicer-core==5.11.0.6")
+        skip_or_fail("the package slicer that is installed is not slicer-core: pip install slicer-core==5.11.0.6")
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-from known_study import LABELS
 
+from known_study import LABELS
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import crop_to_mask, grid_of, window
 from LungRecoveryLib.results import read_study

@@ -1,17 +1,13 @@
 """Callbacks: what counts in which phase, and pictures for every logger."""
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
+from batches import make_batch
 from LungRecoveryTrainingLib.callbacks import BestCheckpoint, StopEarly, WarpedPairs, WeightsExport, warped_pair
 from LungRecoveryTrainingLib.tasks import RegistrationTask
-
-sys.path.insert(0, str(Path(__file__).parent))
-from batches import make_batch
 
 SHAPE = (16, 16, 20)
 

@@ -1,21 +1,18 @@
 """`lungrecovery-train` says in one sentence what is wrong, with the right exit code."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
 import torch
 
+import tiny
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.registration.networks import build_network
 from LungRecoveryLib.registration.weights import save_weights
 from LungRecoveryTrainingLib import data as data_module
 from LungRecoveryTrainingLib.cli import _sentence, main
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The configs that come with the module: each of them trains, and says what the documentation says."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+import tiny
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryTrainingLib import acceleration, fitting
 from LungRecoveryTrainingLib.benchmark import task_from
@@ -15,9 +15,6 @@ from LungRecoveryTrainingLib.cli import main
 from LungRecoveryTrainingLib.configs import config_path, configs_folder
 from LungRecoveryTrainingLib.data import PairsData, PhantomPool
 from LungRecoveryTrainingLib.datasets.chests import HELD_OUT, PhantomSettings
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 NAMES = sorted(path.stem for path in configs_folder().glob("*.yaml"))
 

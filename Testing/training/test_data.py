@@ -1,17 +1,14 @@
 """Batches: what is in them, in which order, from where."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import tiny
 from LungRecoveryLib.errors import BadInput, OutOfMemory
 from LungRecoveryTrainingLib import data as data_module
 from LungRecoveryTrainingLib.data import EpochOrder, ManifestPairs, PairsData, PhantomPool, Resident, joined
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 
 def orders(count: int, world: int = 1, epoch: int = 0, **settings) -> list[list[list[int]]]:

@@ -17,7 +17,6 @@ from LungRecoveryTrainingLib.cli import main
 from LungRecoveryTrainingLib.tasks import RegistrationTask
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
 import tiny  # noqa: E402
 
 ENVIRONMENT = {

@@ -1,20 +1,16 @@
 """Every term of the objective is lower for the right deformation, and counts as its weight says."""
 
-import sys
 from dataclasses import asdict, fields
-from pathlib import Path
 
 import pytest
 import torch
 
+from batches import lungs, make_batch
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.registration import flow
 from LungRecoveryLib.registration.networks import Prediction, build_network
 from LungRecoveryTrainingLib.deformations import nearest_voxel
 from LungRecoveryTrainingLib.objective import Objective, Weights, dice_loss, landmark_errors, likelihood_loss
-
-sys.path.insert(0, str(Path(__file__).parent))
-from batches import lungs, make_batch
 
 NONE = {field.name: 0.0 for field in fields(Weights) if field.name not in ("stage_decay", "kl_precision")}
 SHAPE = (24, 20, 28)

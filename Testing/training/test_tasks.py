@@ -1,22 +1,18 @@
 """The task: seeds, randomness, phases, figures."""
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
+from batches import make_batch
 from LungRecoveryTrainingLib.augmentation import Augmentation
 from LungRecoveryTrainingLib.objective import Weights
 from LungRecoveryTrainingLib.phases import Phase
 from LungRecoveryTrainingLib.sums import Sums
 from LungRecoveryTrainingLib.synthetic import Synthesis
 from LungRecoveryTrainingLib.tasks import Randomness, RegistrationTask, batch_seed
-
-sys.path.insert(0, str(Path(__file__).parent))
-from batches import make_batch
 
 LEVEL = {"encoder": [2, 4, 4], "final": [4]}
 PYRAMID = {"name": "pyramid", "levels": [{"downsample": 1, **LEVEL}, LEVEL]}

@@ -1,20 +1,17 @@
 """A training run that takes seconds: a config, and pairs with a known smooth motion in the place of phantoms."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
 
+from batches import lungs, make_batch
 from LungRecoveryLib.grids import Grid, to_image
 from LungRecoveryLib.images import write_image
 from LungRecoveryTrainingLib.data import PairsData, PhantomPool
 from LungRecoveryTrainingLib.datasets import Row, write_manifest
 from LungRecoveryTrainingLib.datasets.cache import compact
-
-sys.path.insert(0, str(Path(__file__).parent))
-from batches import lungs, make_batch
 
 SHAPE = (16, 16, 24)
 LEVEL = {"encoder": [3, 4, 4], "final": [4]}

@@ -19,13 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from skips import skip_or_fail
+
 _SECONDS = 90  # machines that test may be slow; nothing here waits longer than it has to
-
-
-def _skip_or_fail(reason: str) -> None:
-    if os.environ.get("LUNGRECOVERY_REQUIRE_ALL") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 class Viewer:
@@ -97,7 +93,7 @@ def rendering() -> None:
     try:
         require_viewer()
     except MissingDependency as missing:
-        _skip_or_fail(str(missing))
+        skip_or_fail(str(missing))
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +125,7 @@ def browser():
     playwright = pytest.importorskip("playwright.sync_api")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
-        _skip_or_fail("no Chromium: apt-get install chromium")
+        skip_or_fail("no Chromium: apt-get install chromium")
     with playwright.sync_playwright() as running:
         chromium = running.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield chromium

@@ -3,43 +3,25 @@
 It prints JSON lines as the worker does. The job is {"output", "seed", "spacing_mm", "days"}.
 """
 
-import json
 import sys
 from pathlib import Path
 
-from LungRecoveryLib.child import begin
+from LungRecoveryLib.child import do_job
+from LungRecoveryLib.progress import Progress, part
 
 _EXTENT_MM = (308.0, 238.0, 322.0)
 
 
-def main(arguments: list[str]) -> int:
-    """Make the patient of a job file."""
-    begin(arguments)
-    try:
-        from LungRecoveryLib.phantom import make_patient, write_patient
-        from LungRecoveryLib.progress import part
+def make_sample(job: dict, _folder: Path, progress: Progress) -> None:
+    """Make and write the patient of a job."""
+    from LungRecoveryLib.phantom import make_patient, write_patient
 
-        def report(stage: str, fraction: float, message: str = "") -> None:
-            _say(event="progress", stage=stage, fraction=fraction, message=message)
-
-        job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-        spacing = job["spacing_mm"]
-        size = tuple(round(extent / spacing) for extent in _EXTENT_MM)
-        made = part(report, 0.0, 0.7)
-        patient = make_patient("recovering", job["seed"], size, (spacing,) * 3, days=tuple(job["days"]), progress=made)
-        write_patient(patient, Path(job["output"]), progress=part(report, 0.7, 1.0))
-    except Exception as error:
-        from LungRecoveryLib.worker import describe
-
-        code, message = describe(error)
-        _say(event="error", code=code, message=message)
-        return code
-    return 0
-
-
-def _say(**event: object) -> None:
-    print(json.dumps(event), flush=True)
+    spacing = job["spacing_mm"]
+    size = tuple(round(extent / spacing) for extent in _EXTENT_MM)
+    made = part(progress, 0.0, 0.7)
+    patient = make_patient("recovering", job["seed"], size, (spacing,) * 3, days=tuple(job["days"]), progress=made)
+    write_patient(patient, Path(job["output"]), progress=part(progress, 0.7, 1.0))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(do_job(sys.argv[1:], make_sample))
