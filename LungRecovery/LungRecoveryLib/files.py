@@ -23,6 +23,7 @@ MARKER_FILES = (
 """What a folder of results holds at its top; only such a folder is ever replaced."""
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
 _UNFINISHED = "unfinished"
 _REPLACED = "replaced"
 
@@ -178,21 +179,32 @@ def _make_parents(folder: Path, path: str | Path) -> list[Path]:
 
 
 def _put_in_place(unfinished: Path, target: Path, path: str | Path, overwrite: bool) -> None:
-    """Rename the finished folder to its name; the older one moves aside first and comes back if that fails."""
-    if not target.exists():
-        unfinished.rename(target)
-        return
-    _check_replaceable(target, path, overwrite, ())  # it may have changed while the work went on
-    replaced = _beside(target, _REPLACED)
+    """Rename the finished folder to its name; the older one moves aside first and comes back if that fails.
+
+    Another run may do the same at the same moment: the later one then replaces the earlier one's folder, or is refused.
+    """
+    replaced: list[Path] = []
     try:
-        target.rename(replaced)
-        unfinished.rename(target)
+        while unfinished.exists():
+            with suppress(FileNotFoundError):  # moved aside by the other run in between
+                if target.exists():
+                    _check_replaceable(target, path, overwrite, ())
+                    aside = _beside(target, _REPLACED)
+                    target.rename(aside)
+                    replaced.append(aside)
+            try:
+                unfinished.rename(target)
+            except OSError as error:
+                if error.errno not in _OCCUPIED:
+                    raise
     except PermissionError as error:  # as Windows says of open files
         raise BadInput(
             f"{path}: is in use; close the programs that show files in it, or give another folder"
         ) from error
     finally:
-        if target.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-        elif replaced.exists():
-            replaced.rename(target)
+        for aside in reversed(replaced):
+            with suppress(OSError):  # the other run's folder is there by now
+                if not target.exists():
+                    aside.rename(target)
+            if target.exists():
+                shutil.rmtree(aside, ignore_errors=True)

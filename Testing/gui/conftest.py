@@ -39,7 +39,9 @@ def scene(standin):
 
     failures = []
     before, sys.excepthook = sys.excepthook, lambda *error: failures.append(error)
-    yield slicer_standin.new_scene(standin)
+    made = slicer_standin.new_scene(standin)
+    yield made
+    made.Clear(1)  # or its images stay in memory for as long as anything refers to a node of it
     sys.excepthook = before
     for _kind, error, trace in failures:
         raise error.with_traceback(trace)

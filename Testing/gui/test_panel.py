@@ -370,6 +370,6 @@ def test_the_shell_holds_no_algorithm(name):
             if m.split(".")[0] in ("numpy", "scipy", "torch", "SimpleITK", "matplotlib", "jsonschema")
         }
         own = {m for m in modules if m.startswith("LungRecoveryLib.")}
-        light = ("LungRecoveryLib.gui", "LungRecoveryLib.errors", "LungRecoveryLib.system", "LungRecoveryLib.child")
+        light = tuple(f"LungRecoveryLib.{name}" for name in ("gui", "errors", "progress", "system", "child"))
         assert not heavy, path
         assert all(m.startswith(light) for m in own), (path, own)

@@ -13,6 +13,7 @@ import numpy as np
 import vtk
 from vtk.util import numpy_support
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for known_study
 WIDTH, HEIGHT = 500, 420
 
 
