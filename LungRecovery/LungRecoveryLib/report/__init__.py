@@ -25,17 +25,17 @@ def write_report(folder: Path, progress: Progress = no_progress) -> None:
         figures = pictures.collect(study, folder, part(progress, 0.0, 0.4))
         every = list(figures)
         (folder / FIGURES).mkdir(exist_ok=True)
-        uris: dict[str, dict[str, str]] = {}
+        images, uris = {}, {}
         for i, drawing in enumerate(every):
             progress("report", 0.4 + 0.35 * i / len(every), drawing.name)
-            image = render.draw(drawing)
+            image = images[drawing.name] = render.draw(drawing)
             render.save_png(image, folder / FIGURES / f"{drawing.name}.png")
             uris[drawing.name] = {"light": render.data_uri(image, drawing.on_black)}
             if not drawing.on_black:
                 uris[drawing.name]["dark"] = render.data_uri(render.draw(drawing, style.DARK), False)
         progress("report", 0.75, REPORT_HTML)
         (folder / REPORT_HTML).write_text(html.page(study, figures, uris), encoding="utf-8")
-        pdf.write(study, figures, folder / REPORT_PDF, part(progress, 0.8, 1.0))
+        pdf.write(study, figures, images, folder / REPORT_PDF, part(progress, 0.8, 1.0))
     progress("report", 1.0)
 
 

@@ -1,380 +1,303 @@
-"""A small page setter on matplotlib: text, tables and figures flow down A4 pages that carry the notice and a number."""
+"""Text, tables and figures that flow down the A4 pages of a PDF; each page carries the notice and its number."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from io import BytesIO
 from pathlib import Path
+from xml.sax.saxutils import escape
 
-from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+import matplotlib
+from PIL import Image as Picture
+from reportlab import rl_config
+from reportlab.lib.enums import TA_LEFT, TA_RIGHT
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.lib.units import inch
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import (
+    CondPageBreak,
+    Flowable,
+    Image,
+    KeepTogether,
+    PageBreakIfNotEmpty,
+    Paragraph,
+    SimpleDocTemplate,
+    Spacer,
+)
+from reportlab.platypus import Table as Grid
 
 from LungRecoveryLib.report import style
 from LungRecoveryLib.report.pictures import Drawing
 from LungRecoveryLib.report.style import LIGHT, NOTICE
 from LungRecoveryLib.report.tables import LEFT, Column, Row, Table
 
-WIDTH, HEIGHT = 210 / 25.4, 297 / 25.4  # A4, inches
-MARGIN = (WIDTH - style.PAGE_WIDTH) / 2
-_TOP, _BOTTOM = 0.95, HEIGHT - 0.85  # where the text of a page begins and ends
+WIDTH, HEIGHT = A4
+TEXT_WIDTH = style.PAGE_WIDTH * inch
+MARGIN = (WIDTH - TEXT_WIDTH) / 2
+_TOP, _BOTTOM = 0.95 * inch, 0.85 * inch
+_TEXT_HEIGHT = HEIGHT - _TOP - _BOTTOM
 _LEADING = 1.42
-_CELL_PAD = 0.05  # inches at each side of a cell
+_CELL_PAD = 0.05 * inch  # at each side of a cell
+_LEVEL = 0.12 * inch  # by which a row's level indents it
 _MARK = "#fbe7a8"
 _NOTE = 6.4  # points: size of the small print in a cell
 _MOST_COLUMNS = 9
-_WHOLE = 5.0  # inches: tables up to this height are kept on one page
+_WHOLE = 5.0 * inch  # tables up to this height are kept on one page
+_NORMAL, _BOLD = "DejaVuSans", "DejaVuSans-Bold"
 
 
 @cache
-def _font(weight: str):
-    return get_font(findfont(FontProperties(family="DejaVu Sans", weight=weight)))
+def _register_fonts() -> None:
+    """The fonts that ship with matplotlib, so that the page looks the same everywhere."""
+    for name in (_NORMAL, _BOLD):
+        pdfmetrics.registerFont(TTFont(name, Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf")))
 
 
 @cache
-def width_of(words: str, size: float, weight: str = "normal") -> float:
-    """The width of a line of text in inches."""
-    font = _font(weight)
-    font.set_size(size, 72)
-    font.set_text(words, 0.0)
-    return font.get_width_height()[0] / 64 / 72
+def _style(
+    size: float,
+    bold: bool = False,
+    color: str = LIGHT.ink,
+    leading: float = _LEADING,
+    indent: float = 0.0,
+    right: bool = False,
+    before: float = 0.0,
+    after: float = 0.0,
+    bullet: float | None = None,
+) -> ParagraphStyle:
+    font = _BOLD if bold else _NORMAL
+    return ParagraphStyle(
+        "text",
+        fontName=font,
+        fontSize=size,
+        leading=size * leading,
+        textColor=color,
+        alignment=TA_RIGHT if right else TA_LEFT,
+        leftIndent=indent,
+        spaceBefore=before,
+        spaceAfter=after,
+        bulletIndent=bullet or 0.0,
+        bulletFontName=font,
+        bulletFontSize=size,
+    )
 
 
-def wrap(words: str, size: float, width: float, weight: str = "normal") -> list[str]:
-    """Break text into lines no wider than `width` inches; a word that is wider alone is cut."""
-    lines: list[str] = []
-    line = ""
-    for word in words.replace("\n", " ").split(" "):
-        while width_of(word, size, weight) > width and len(word) > 1:
-            cut = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or width_of(word[:n], size, weight) <= width)
-            lines += [line] if line else []
-            lines.append(word[:cut])
-            line, word = "", word[cut:]
-        candidate = f"{line} {word}" if line else word
-        if line and width_of(candidate, size, weight) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = candidate
-    return [*lines, line]
+def _text(words: str, look: ParagraphStyle, mark: str | None = None) -> Paragraph:
+    return Paragraph(escape(" ".join(words.split())), look, bulletText=mark)
 
 
 class Document:
-    """Pages of a PDF in the making. Lengths are inches, `y` counts from the top of the page."""
+    """A PDF in the making; `images` are the figures that it shows, drawn, by their names. Lengths are points."""
 
-    def __init__(self, title: str):
+    def __init__(self, title: str, images: Mapping[str, Picture.Image]):
+        _register_fonts()
         self.title = title
-        self.pages: list[Figure] = []
-        self.y = _BOTTOM
-        self.new_page()
+        self._images = images
+        self._headings: list[Flowable] = []  # that wait for what they head
+        self._story: list[Flowable] = []
 
     def new_page(self) -> None:
-        """Begin a page."""
-        self.pages.append(Figure(figsize=(WIDTH, HEIGHT), facecolor="white"))
-        self.y = _TOP
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing stands on the current page yet."""
-        return self.y <= _TOP
-
-    def room(self, height: float) -> None:
-        """Begin a new page unless `height` is left on this one."""
-        if self.y + height > _BOTTOM and not self.empty:
-            self.new_page()
+        """Begin a page, unless the current one is empty."""
+        self._story.append(PageBreakIfNotEmpty())
 
     def space(self, height: float) -> None:
         """Leave some space, none at the top of a page."""
-        if not self.empty:
-            self.y += height
+        self._story.append(Spacer(0, height))
 
-    def heading(self, words: str, level: int = 2, keep: float = 1.0) -> None:
-        """A heading, kept together with at least `keep` inches of what follows."""
+    def heading(self, words: str, level: int = 2) -> None:
+        """A heading, which stays on the page of what follows it."""
         size = {1: 15.0, 2: 12.5, 3: 9.5}[level]
-        lines = wrap(words, size, style.PAGE_WIDTH, "bold")
-        height = len(lines) * size * 1.3 / 72
-        self.room(height + keep)
-        self.space({1: 0.0, 2: 0.3, 3: 0.16}[level])
-        self._lines(lines, MARGIN, size, "bold", leading=1.3)
-        self.y += {1: 0.12, 2: 0.09, 3: 0.05}[level]
+        before, after = {1: (0, 9), 2: (22, 6.5), 3: (12, 4)}[level]
+        self._headings.append(_text(words, _style(size, bold=True, leading=1.3, before=before, after=after)))
+
+    def _add(self, *made: Flowable) -> None:
+        """Put something below its headings: on one page with them, or only its beginning where it is long."""
+        height = sum(flowable.wrap(TEXT_WIDTH, _TEXT_HEIGHT)[1] for flowable in made)
+        if len(made) > 1 or height < _WHOLE:
+            self._story.append(KeepTogether([*self._headings, *made]))
+        else:
+            self._story += [CondPageBreak(1.2 * inch), *self._headings, *made]
+        self._headings = []
 
     def paragraph(
-        self,
-        words: str,
-        size: float = 8.5,
-        color: str = LIGHT.ink,
-        indent: float = 0.0,
-        after: float = 0.07,
-        mark: str = "",
+        self, words: str, size: float = 8.5, color: str = LIGHT.ink, after: float = 5.0, mark: str | None = None
     ) -> None:
         """A paragraph; `mark` is a symbol that hangs before it."""
-        left = MARGIN + indent + (0.2 if mark else 0.0)
-        lines = wrap(words, size, MARGIN + style.PAGE_WIDTH - left)
-        self.room(min(len(lines), 3) * size * _LEADING / 72)
-        if mark:
-            self._text(MARGIN + indent, self.y, mark, size, color=color)
-        self._lines(lines, left, size, color=color)
-        self.y += after
+        look = _style(size, color=color, after=after, indent=0.2 * inch if mark else 0.0)
+        self._add(_text(words, look, mark))
 
     def boxed(self, title: str, sentences: Sequence[str]) -> None:
         """Sentences under a title in a tinted box."""
-        size, inner = 8.0, style.PAGE_WIDTH - 0.55
-        lines = [wrap(s, size, inner) for s in sentences]
-        step = size * _LEADING / 72
-        while lines:
-            taken, height = [], 0.38
-            self.room(height + len(lines[0]) * step)
-            while lines and (not taken or self.y + height + len(lines[0]) * step + 0.05 < _BOTTOM):
-                taken.append(lines.pop(0))
-                height += len(taken[-1]) * step + 0.03
-            self._box(MARGIN, self.y, style.PAGE_WIDTH, height, "#fff6dc", "#e0b23a")
-            self.y += 0.1
-            self._text(MARGIN + 0.14, self.y, title, 8.5, "bold")
-            self.y += 0.2
-            for sentence in taken:
-                self._text(MARGIN + 0.14, self.y, "•", size)
-                self._lines(sentence, MARGIN + 0.3, size)
-                self.y += 0.03
-            self.y += 0.16
+        rows = [[_text(title, _style(8.5, bold=True))]]
+        rows += [[_text(s, _style(8.0, indent=0.16 * inch), "•")] for s in sentences]
+        looks = [("BACKGROUND", (0, 0), (-1, -1), "#fff6dc"), ("BOX", (0, 0), (-1, -1), 0.6, "#e0b23a")]
+        looks += [("LEFTPADDING", (0, 0), (-1, -1), 10), ("RIGHTPADDING", (0, 0), (-1, -1), 10)]
+        looks += [("TOPPADDING", (0, 0), (-1, -1), 1.5), ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5)]
+        looks += [("TOPPADDING", (0, 0), (-1, 0), 6), ("BOTTOMPADDING", (0, -1), (-1, -1), 7)]
+        self._add(Grid(rows, colWidths=[TEXT_WIDTH], style=looks, spaceAfter=10, spaceBefore=4))
 
     def lines(self, title: str, pairs: Sequence[tuple[str, str]], size: float = 8.0) -> None:
         """A list of names and values under a title."""
         if not pairs:
             return
-        self.heading(title, 3, keep=0.4)
-        left = min(2.3, max(width_of(key, size) for key, _ in pairs) + 0.2)
-        for key, value in pairs:
-            names = wrap(key, size, left - 0.1)
-            values = wrap(value, size, style.PAGE_WIDTH - left)
-            height = max(len(names), len(values)) * size * _LEADING / 72
-            self.room(height)
-            top = self.y
-            self._lines(names, MARGIN, size, color=LIGHT.muted)
-            self.y = top
-            self._lines(values, MARGIN + left, size)
-            self.y = top + height + 0.02
-        self.y += 0.06
+        self.heading(title, 3)
+        left = min(2.3 * inch, max(_width_of(key, size) for key, _ in pairs) + 0.2 * inch)
+        rows = [[_text(key, _style(size, color=LIGHT.muted)), _text(value, _style(size))] for key, value in pairs]
+        looks = [("LEFTPADDING", (0, 0), (-1, -1), 0), ("RIGHTPADDING", (1, 0), (1, -1), 0)]
+        looks += [("TOPPADDING", (0, 0), (-1, -1), 0), ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5)]
+        looks += [("VALIGN", (0, 0), (-1, -1), "TOP")]
+        self._add(Grid(rows, colWidths=[left, TEXT_WIDTH - left], style=looks, spaceAfter=4))
 
     def figure(self, drawing: Drawing) -> None:
         """A figure with its title and its caption."""
-        caption = wrap(drawing.caption, 7.2, style.PAGE_WIDTH)
-        height = drawing.height + 0.1 + len(caption) * 7.2 * _LEADING / 72
-        self.heading(drawing.title, 3, keep=height)
-        page = self.pages[-1]
-        bottom = HEIGHT - self.y - drawing.height
-        grid = page.add_gridspec(
-            3,
-            3,
-            width_ratios=(MARGIN, style.PAGE_WIDTH, MARGIN),
-            height_ratios=(self.y, drawing.height, bottom),
-            wspace=0,
-            hspace=0,
-        )
-        drawing.draw(page.add_subfigure(grid[1, 1]), LIGHT)
-        self.y += drawing.height + 0.08
-        self._lines(caption, MARGIN, 7.2, color=LIGHT.muted)
-        self.y += 0.1
+        self.heading(drawing.title, 3)
+        image = Image(_embedded(self._images[drawing.name], drawing.on_black), TEXT_WIDTH, drawing.height * inch)
+        self._add(image, _text(drawing.caption, _style(7.2, color=LIGHT.muted, before=4, after=7)))
 
     def table(self, table: Table, size: float = 7.8) -> None:
         """A table with its notes; its head is repeated where it runs over a page, and too many columns are split up."""
         for piece in _pieces(table):
-            self._one_table(piece, size)
+            self.heading(piece.title, 3)
+            self._add(_grid(piece, size if len(piece.columns) <= 8 else size - 0.5))
         for note in table.notes:
-            self.paragraph(note, 7.2, LIGHT.muted, after=0.03)
-        self.y += 0.06
-
-    def _one_table(self, table: Table, size: float) -> None:
-        columns = table.columns
-        size = size if len(columns) <= 8 else size - 0.5
-        widths = _widths(table, size)
-        levels = any(row.level for row in table.rows)
-        head = [wrap(c.title, size - 0.5, w - 2 * _CELL_PAD, "bold") for c, w in zip(columns, widths, strict=True)]
-        rows = [_set_row(row, columns, widths, size) for row in table.rows]
-        whole = 0.6 + sum(height for _, height in rows)
-        self.heading(table.title, 3, keep=whole if whole < _WHOLE else 0.8 + sum(height for _, height in rows[:2]))
-        self._table_head(columns, widths, head, size)
-        for (cells, height), row in zip(rows, table.rows, strict=True):
-            if self.y + height > _BOTTOM:
-                self.new_page()
-                self._table_head(columns, widths, head, size)
-            self._table_row(cells, height, row, columns, widths, size, levels)
-        self.y += 0.07
+            self.paragraph(note, 7.2, LIGHT.muted, after=2)
+        self.space(4)
 
     def save(self, path: Path) -> None:
         """Number the pages and write them, without a date or an author in the file."""
-        metadata = {
-            "Title": self.title,
-            "Subject": NOTICE,
-            "CreationDate": None,
-            "Creator": "LungRecovery",
-            "Producer": None,
-        }
-        with PdfPages(path, metadata=metadata) as pdf:
-            for i, page in enumerate(self.pages):
-                self._furniture(page, i + 1)
-                FigureCanvasPdf(page)
-                pdf.savefig(page, dpi=style.DPI)
-
-    def _furniture(self, page: Figure, number: int) -> None:
-        right = MARGIN + style.PAGE_WIDTH
-        self._put(page, MARGIN, 0.5, self.title, 7.5, "bold", LIGHT.ink)
-        self._put(page, right, 0.5, NOTICE, 7.5, "normal", LIGHT.muted, "right")
-        self._rule(page, 0.68, LIGHT.grid)
-        self._rule(page, HEIGHT - 0.62, LIGHT.grid)
-        self._put(page, MARGIN, HEIGHT - 0.54, NOTICE, 7.0, "normal", LIGHT.muted)
-        self._put(
-            page, right, HEIGHT - 0.54, f"Page {number} of {len(self.pages)}", 7.0, "normal", LIGHT.muted, "right"
+        template = SimpleDocTemplate(
+            str(path),
+            pagesize=A4,
+            leftMargin=MARGIN - 6,  # a frame pads its content by so much
+            rightMargin=MARGIN - 6,
+            topMargin=_TOP - 6,
+            bottomMargin=_BOTTOM - 6,
+            title=self.title,
+            subject=NOTICE,
+            author="LungRecovery",
+            creator="LungRecovery",
+            producer="LungRecovery",
+            invariant=1,
+            lang="en",
         )
+        rl_config.useA85 = 0  # images as bytes, not as text of a quarter more
+        template.build(self._story, canvasmaker=_Pages)
 
-    def _table_head(self, columns: Sequence[Column], widths: list[float], head: list[list[str]], size: float) -> None:
-        small = size - 0.5
-        step = small * 1.3 / 72
-        lines = max(len(h) + bool(c.unit) for h, c in zip(head, columns, strict=True))
-        x = MARGIN
-        for column, width, words in zip(columns, widths, head, strict=True):
-            y = self.y + (lines - len(words) - bool(column.unit)) * step
-            for k, line in enumerate([*words, *([column.unit] if column.unit else [])]):
-                weight = "bold" if k < len(words) else "normal"
-                self._cell(x, width, y + k * step, line, column, small, weight, LIGHT.muted, x == MARGIN)
-            x += width
-        self.y += lines * step + 0.04
-        self._rule(self.pages[-1], self.y, LIGHT.muted, 0.8)
-        self.y += 0.03
 
-    def _table_row(
-        self,
-        cells: list[list[str]],
-        height: float,
-        row: Row,
-        columns: Sequence[Column],
-        widths: list[float],
-        size: float,
-        levels: bool,
-    ) -> None:
+class _Pages(Canvas):
+    """Pages that are written when their number is known."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._finished: list[dict] = []
+
+    def showPage(self) -> None:
+        """Keep the page for `save`."""
+        self._finished.append(dict(self.__dict__))
+        self._startPage()
+
+    def save(self) -> None:
+        """Write every page with its head and its foot."""
+        for number, page in enumerate(self._finished, start=1):
+            self.__dict__.update(page)
+            self._furniture(number, len(self._finished))
+            super().showPage()
+        super().save()
+
+    def _furniture(self, number: int, count: int) -> None:
+        right = MARGIN + TEXT_WIDTH
+        self.setStrokeColor(LIGHT.grid)
+        self.setLineWidth(0.5)
+        for y in (HEIGHT - 0.68 * inch, 0.62 * inch):
+            self.line(MARGIN, y, right, y)
+        self.setFillColor(LIGHT.ink)
+        self.setFont(_BOLD, 7.5)
+        self.drawString(MARGIN, HEIGHT - 0.6 * inch, self._doc.info.title)
+        self.setFillColor(LIGHT.muted)
+        self.setFont(_NORMAL, 7.5)
+        self.drawRightString(right, HEIGHT - 0.6 * inch, NOTICE)
+        self.setFont(_NORMAL, 7.0)
+        self.drawString(MARGIN, 0.46 * inch, NOTICE)
+        self.drawRightString(right, 0.46 * inch, f"Page {number} of {count}")
+
+
+def _embedded(image: Picture.Image, photographic: bool) -> BytesIO:
+    """An image as it goes into the file: CT on black as JPEG, charts without loss."""
+    out = BytesIO()
+    if photographic:
+        image.save(out, "JPEG", quality=style.JPEG_QUALITY, subsampling=0)
+    else:
+        image.save(out, "PNG", compress_level=1)
+    out.seek(0)
+    return out
+
+
+def _width_of(words: str, size: float, bold: bool = False) -> float:
+    return pdfmetrics.stringWidth(words, _BOLD if bold else _NORMAL, size)
+
+
+def _grid(table: Table, size: float) -> Grid:
+    """A table that runs over pages and repeats its head."""
+    levels = any(row.level for row in table.rows)
+    rows = [[_head(column, size - 0.5) for column in table.columns]]
+    looks = [
+        ("LEFTPADDING", (0, 0), (-1, -1), _CELL_PAD),
+        ("LEFTPADDING", (0, 0), (0, -1), 0),
+        ("RIGHTPADDING", (0, 0), (-1, -1), _CELL_PAD),
+        ("TOPPADDING", (0, 0), (-1, -1), 1.2),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 2.2),
+        ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
+        ("VALIGN", (0, 1), (-1, -1), "TOP"),
+        ("LINEBELOW", (0, 0), (-1, 0), 0.8, LIGHT.muted),
+        ("LINEBELOW", (0, 1), (-1, -1), 0.5, LIGHT.grid),
+    ]
+    for number, row in enumerate(table.rows, start=1):
+        rows.append(_cells(row, table.columns, size, levels))
         if row.unreliable:
-            self._box(MARGIN - 0.04, self.y - 0.02, style.PAGE_WIDTH + 0.08, height, _MARK, "none")
-        note = _note(row, widths)
-        x = MARGIN
-        for i, (column, width, words) in enumerate(zip(columns, widths, cells, strict=True)):
-            weight = "bold" if levels and i == 0 and row.level == 0 else "normal"
-            for k, line in enumerate(words):
-                self._cell(
-                    x, width, self.y + k * size * 1.32 / 72, line, column, size, weight, LIGHT.ink, i == 0, row.level
-                )
-            x += width
-        y = self.y + len(cells[0]) * size * 1.32 / 72
-        for k, line in enumerate(note):
-            self._text(MARGIN, y + k * _NOTE * 1.3 / 72, line, _NOTE, color=LIGHT.muted)
-        self.y += height
-        self._rule(self.pages[-1], self.y - 0.025, LIGHT.grid)
+            looks.append(("BACKGROUND", (0, number), (-1, number), _MARK))
+    return Grid(rows, colWidths=_widths(table, size), style=looks, repeatRows=1, spaceAfter=5)
 
-    def _cell(
-        self,
-        x: float,
-        width: float,
-        y: float,
-        words: str,
-        column: Column,
-        size: float,
-        weight: str,
-        color: str,
-        first: bool,
-        level=0,
-    ) -> None:
-        if column.align == LEFT:
-            left = x + (0.12 * level if first else _CELL_PAD)
-            self._text(left, y, words, size, weight, color)
-        else:
-            self._text(x + width - _CELL_PAD, y, words, size, weight, color, "right")
 
-    def _lines(
-        self,
-        lines: Sequence[str],
-        x: float,
-        size: float,
-        weight: str = "normal",
-        color: str = LIGHT.ink,
-        leading: float = _LEADING,
-    ) -> None:
-        for line in lines:
-            if self.y + size / 72 > _BOTTOM:
-                self.new_page()
-            self._text(x, self.y, line, size, weight, color)
-            self.y += size * leading / 72
+def _head(column: Column, size: float) -> list[Paragraph]:
+    right = column.align != LEFT
+    made = [_text(column.title, _style(size, bold=True, color=LIGHT.muted, leading=1.3, right=right))]
+    if column.unit:
+        made.append(_text(column.unit, _style(size, color=LIGHT.muted, leading=1.3, right=right)))
+    return made
 
-    def _text(self, x: float, y: float, words: str, size: float, weight="normal", color=LIGHT.ink, ha="left") -> None:
-        self._put(self.pages[-1], x, y, words, size, weight, color, ha)
 
-    @staticmethod
-    def _put(
-        page: Figure, x: float, y: float, words: str, size: float, weight: str, color: str, ha: str = "left"
-    ) -> None:
-        # The first baseline lies a font's ascent below y.
-        page.text(
-            x / WIDTH,
-            1 - (y + 0.93 * size / 72) / HEIGHT,
-            words,
-            fontsize=size,
-            fontweight=weight,
-            color=color,
-            ha=ha,
-            va="baseline",
-        )
-
-    @staticmethod
-    def _rule(page: Figure, y: float, color: str, width: float = 0.5) -> None:
-        ends = (MARGIN / WIDTH, (MARGIN + style.PAGE_WIDTH) / WIDTH)
-        page.add_artist(Line2D(ends, (1 - y / HEIGHT,) * 2, color=color, linewidth=width))
-
-    def _box(self, x: float, y: float, width: float, height: float, face: str, edge: str) -> None:
-        self.pages[-1].add_artist(
-            Rectangle(
-                (x / WIDTH, 1 - (y + height) / HEIGHT),
-                width / WIDTH,
-                height / HEIGHT,
-                facecolor=face,
-                edgecolor=edge,
-                linewidth=0.6,
-                transform=self.pages[-1].transFigure,
-                zorder=-1,
-            )
-        )
+def _cells(row: Row, columns: Sequence[Column], size: float, levels: bool) -> list[list[Paragraph]]:
+    made = []
+    for i, (column, words) in enumerate(zip(columns, row.cells, strict=True)):
+        bold = levels and i == 0 and row.level == 0
+        indent = _LEVEL * row.level if i == 0 else 0.0
+        made.append([_text(words, _style(size, bold=bold, leading=1.32, indent=indent, right=column.align != LEFT))])
+    if row.note:
+        made[0].append(_text(row.note, _style(_NOTE, color=LIGHT.muted, leading=1.3)))
+    return made
 
 
 def _widths(table: Table, size: float) -> list[float]:
-    """Widths in inches that fill the page: what words and numbers need, and the rest by the columns' weights."""
+    """Widths in points that fill the page: what words and numbers need, and the rest by the columns' weights."""
     needs, least = [], 0.0
     for i, column in enumerate(table.columns):
-        need = max(width_of(word, size - 0.5, "bold") for word in column.title.split(" "))
-        cells = [(row.cells[i], 0.12 * row.level if i == 0 else 0.0) for row in table.rows]
-        words = max((max(width_of(w, size, "bold") for w in c.split(" ")) + indent for c, indent in cells), default=0)
-        whole = max((width_of(c, size, "bold" if i == 0 else "normal") + indent for c, indent in cells), default=0)
-        pad = 2 * _CELL_PAD + 0.02
+        need = max(_width_of(word, size - 0.5, True) for word in (*column.title.split(" "), column.unit))
+        cells = [(row.cells[i], _LEVEL * row.level if i == 0 else 0.0) for row in table.rows]
+        words = max((max(_width_of(w, size, True) for w in c.split(" ")) + indent for c, indent in cells), default=0)
+        whole = max((_width_of(c, size, i == 0) + indent for c, indent in cells), default=0)
+        pad = 2 * _CELL_PAD + 1.5
         if i == 0:
             least = max(need, words) + pad
-        needs.append(min(max(need, words if column.align == LEFT and i > 0 else whole) + pad, 2.2))
-    spare = style.PAGE_WIDTH - sum(needs)
+        needs.append(min(max(need, words if column.align == LEFT and i > 0 else whole) + pad, 2.2 * inch))
+    spare = TEXT_WIDTH - sum(needs)
     if spare < 0:  # break the first column into lines before anything else
         needs[0] = max(least, needs[0] + spare)
-        return [style.PAGE_WIDTH * need / sum(needs) for need in needs]
+        return [TEXT_WIDTH * need / sum(needs) for need in needs]
     total = sum(c.width for c in table.columns)
     return [need + spare * c.width / total for need, c in zip(needs, table.columns, strict=True)]
-
-
-def _set_row(row: Row, columns: Sequence[Column], widths: list[float], size: float) -> tuple[list[list[str]], float]:
-    """The lines of each cell of a row, and the row's height."""
-    cells = []
-    for i, (cell, width) in enumerate(zip(row.cells, widths, strict=True)):
-        room = width - (_CELL_PAD if i == 0 else 2 * _CELL_PAD) - (0.12 * row.level if i == 0 else 0)
-        cells.append(wrap(cell, size, room))
-    body = max(len(c) for c in cells) * size * 1.32 / 72
-    with_note = len(cells[0]) * size * 1.32 / 72 + len(_note(row, widths)) * _NOTE * 1.3 / 72
-    return cells, max(body, with_note) + 0.055
-
-
-def _note(row: Row, widths: list[float]) -> list[str]:
-    return wrap(row.note, _NOTE, widths[0] - _CELL_PAD) if row.note else []
 
 
 def _pieces(table: Table) -> list[Table]:

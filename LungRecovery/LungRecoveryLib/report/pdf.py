@@ -1,6 +1,9 @@
 """The report as a PDF on A4, with the same words, tables and figures as the HTML page."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from PIL import Image
 
 from LungRecoveryLib.progress import Progress, no_progress
 from LungRecoveryLib.report import checks, content, lesion_tables, tables, text
@@ -12,9 +15,15 @@ from LungRecoveryLib.results import StudyResult, TimePointResult
 TITLE = "LungRecovery report"
 
 
-def write(study: StudyResult, figures: Figures, path: Path, progress: Progress = no_progress) -> None:
-    """Write the PDF of a report."""
-    document = Document(TITLE)
+def write(
+    study: StudyResult,
+    figures: Figures,
+    images: Mapping[str, Image.Image],
+    path: Path,
+    progress: Progress = no_progress,
+) -> None:
+    """Write the PDF of a report; `images` are its figures, drawn, by their names."""
+    document = Document(TITLE, images)
     _summary(document, study, figures)
     _scores(document, study)
     _density(document, study, figures)
@@ -22,7 +31,7 @@ def write(study: StudyResult, figures: Figures, path: Path, progress: Progress =
         progress("report", 0.5 * i / len(study.followups), f"{path.name}: {timepoint.label}")
         _followup(document, study, timepoint, figures)
     _method(document, study)
-    document.heading("Density by region", 2, keep=3.0)
+    document.heading("Density by region", 2)
     for timepoint in study.timepoints:
         document.table(tables.density_by_region(study, timepoint))
     progress("report", 0.6, path.name)
@@ -32,7 +41,7 @@ def write(study: StudyResult, figures: Figures, path: Path, progress: Progress =
 def _summary(document: Document, study: StudyResult, figures: Figures) -> None:
     document.heading(text.overall(study), 1)
     document.paragraph(
-        "  ·  ".join(f"{key}: {value}" for key, value in content.facts(study)), 7.4, LIGHT.muted, after=0.1
+        "  ·  ".join(f"{key}: {value}" for key, value in content.facts(study)), 7.4, LIGHT.muted, after=7
     )
     document.heading("Summary", 2)
     for t in study.timepoints:
@@ -41,7 +50,7 @@ def _summary(document: Document, study: StudyResult, figures: Figures) -> None:
         document.paragraph(text.summary(study, t), mark=mark)
     warned = content.warnings(study)
     if warned:
-        document.space(0.08)
+        document.space(6)
         document.boxed("Please note", [f"{who}: {sentence}" for who, sentence in warned])
     for drawing in figures.charts:
         if drawing.name == "trajectory":
@@ -52,7 +61,7 @@ def _summary(document: Document, study: StudyResult, figures: Figures) -> None:
 
 
 def _scores(document: Document, study: StudyResult) -> None:
-    document.heading("Scores in detail", 2, keep=2.0)
+    document.heading("Scores in detail", 2)
     document.lines("The scores in words", tables.score_explanations(study))
     course = tables.trajectory_table(study)
     if course:
@@ -65,11 +74,11 @@ def _scores(document: Document, study: StudyResult) -> None:
         document.table(tables.comparisons(study))
     document.heading("How to read this", 3)
     for sentence in content.how_to_read(study):
-        document.paragraph(sentence, 7.8, mark="•", after=0.03)
+        document.paragraph(sentence, 7.8, mark="•", after=2)
 
 
 def _density(document: Document, study: StudyResult, figures: Figures) -> None:
-    document.heading("Density and volume", 2, keep=3.0)
+    document.heading("Density and volume", 2)
     for drawing in figures.charts:
         if drawing.name != "trajectory":
             document.figure(drawing)
@@ -87,7 +96,7 @@ def _tables(document: Document, *made: tables.Table | None) -> None:
 def _followup(document: Document, study: StudyResult, timepoint: TimePointResult, figures: Figures) -> None:
     document.new_page()
     mark = "" if timepoint.reliable else f" {text.UNRELIABLE}"
-    document.heading(f"{text.title(timepoint)}{mark}", 2, keep=1.5)
+    document.heading(f"{text.title(timepoint)}{mark}", 2)
     for sentence in text.account(study, timepoint):
         document.paragraph(sentence)
     for drawing in figures.followups.get(timepoint.folder, ()):
@@ -100,7 +109,7 @@ def _followup(document: Document, study: StudyResult, timepoint: TimePointResult
 
 
 def _method(document: Document, study: StudyResult) -> None:
-    document.heading("Quality and method", 2, keep=2.0)
+    document.heading("Quality and method", 2)
     if study.followups:
         document.table(checks.quality_table(study))
     document.table(checks.sources(study))

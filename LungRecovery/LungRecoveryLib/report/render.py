@@ -12,8 +12,6 @@ from PIL import Image
 from LungRecoveryLib.report import style
 from LungRecoveryLib.report.pictures import Drawing
 
-JPEG_QUALITY = 88
-
 
 def draw(drawing: Drawing, theme: style.Theme = style.LIGHT) -> Image.Image:
     """A figure as an RGB image at `style.DPI`."""
@@ -33,7 +31,7 @@ def data_uri(image: Image.Image, photographic: bool) -> str:
     """An image as a data URI: JPEG for CT on black, which PNG would make several times larger, PNG for charts."""
     out = io.BytesIO()
     if photographic:
-        image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+        image.save(out, "JPEG", quality=style.JPEG_QUALITY, subsampling=0, optimize=True)
     else:
         image.save(out, "PNG", compress_level=6)
     kind = "jpeg" if photographic else "png"
