@@ -3,7 +3,8 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +12,21 @@ import pytest
 
 from skips import skip_or_fail
 
-# What is slow to make and shared: the tests that need it run in one process, and first, so that it is made once.
-_SHARED = ("small_study", "strict_run")
+# What is slow to make and shared, by the group of the tests that need it: each group runs in one process, and first.
+_SHARED = {"small_study": "study", "strict_run": "study", "real_chest": "chests"}
+
+
+def _group(item: pytest.Item) -> str | None:
+    return next((group for name, group in _SHARED.items() if name in item.fixturenames), None)
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share what is slow to make stay together, and so do those of a file, when processes divide them."""
-
-    def shares(item) -> bool:
-        return any(name in item.fixturenames for name in _SHARED)
-
-    items.sort(key=lambda item: not shares(item))
+    items.sort(key=lambda item: _group(item) is None)
     for item in items:
-        item.add_marker(
-            pytest.mark.xdist_group("study" if shares(item) else str(item.path.relative_to(Path(__file__).parent)))
-        )
+        group = _group(item) or str(item.path.relative_to(Path(__file__).parent))
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +36,22 @@ def real_data() -> Path:
     if not folder.is_dir():
         skip_or_fail(f"no real scans at {folder.name}: set LUNGRECOVERY_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_chest(real_data) -> Callable[[str], tuple]:
+    """A real chest CT by its name, and its lungs as segmented, each segmented once."""
+
+    import SimpleITK
+
+    from LungRecoveryLib.anatomy.lungs import segment_lungs
+
+    @cache
+    def read(name: str) -> tuple:
+        ct = SimpleITK.ReadImage(str(real_data / "chest-ct" / f"{name}.nii.gz"))
+        return ct, segment_lungs(ct)
+
+    return read
 
 
 def chest_array(shape: tuple[int, int, int] = (12, 24, 28), seed: int = 0) -> np.ndarray:

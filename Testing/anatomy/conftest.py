@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from LungRecoveryLib.anatomy.lungs import segment_lungs
 from LungRecoveryLib.grids import Grid, to_image
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -108,18 +106,6 @@ def chest() -> Callable[..., Chest]:
 def on_grid() -> Callable[..., Grid]:
     """:func:`chest_grid`."""
     return chest_grid
-
-
-@pytest.fixture(scope="session")
-def real_chest(real_data) -> Callable[[str], tuple[sitk.Image, sitk.Image]]:
-    """A real chest CT by its name, and its lungs as segmented, each segmented once."""
-
-    @lru_cache
-    def read(name: str) -> tuple[sitk.Image, sitk.Image]:
-        ct = sitk.ReadImage(str(real_data / "chest-ct" / f"{name}.nii.gz"))
-        return ct, segment_lungs(ct)
-
-    return read
 
 
 @pytest.fixture(scope="session")

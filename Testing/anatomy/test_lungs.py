@@ -32,13 +32,11 @@ def part_of(image: sitk.Image, start, size) -> sitk.Image:
 @pytest.mark.parametrize(
     "layout",
     [
-        {},
-        {"direction": FLIPPED},
+        {"direction": FLIPPED, "spacing": (1.8, 1.8, 5.0)},
         {"direction": OBLIQUE, "centre": (30.0, -20.0, -920.0)},
         {"direction": SAGITTAL, "extent": (280.0, 300.0, 360.0)},
-        {"spacing": (1.8, 1.8, 5.0)},
     ],
-    ids=["plain", "flipped", "oblique and far off", "sagittal slices", "thick slices"],
+    ids=["flipped thick slices", "oblique and far off", "sagittal slices"],
 )
 def test_both_lungs_on_any_grid(chest, on_grid, layout):
     """The right lung is the patient's right one and the surface is right, whatever the axes of the scan."""

@@ -118,15 +118,12 @@ def test_no_lung_no_abnormal_lung():
 
 
 @pytest.mark.realdata
-def test_a_real_normal_lung_is_clean_and_a_covid_lung_is_not(real_data):
-    from LungRecoveryLib.anatomy.lungs import segment_lungs
+def test_a_real_normal_lung_is_clean_and_a_covid_lung_is_not(real_chest):
     from LungRecoveryLib.anatomy.vessels import vessels_with_rim
-    from LungRecoveryLib.images import read_scan
 
     shares = {}
     for name in ("normal001", "covid_p001"):
-        ct = read_scan(real_data / "chest-ct" / f"{name}.nii.gz").image
-        lungs = segment_lungs(ct)
+        ct, lungs = real_chest(name)
         shares[name] = percent(abnormal_mask(ct, lungs, vessels_with_rim(ct, lungs)), to_array(lungs) > 0)
     assert shares["normal001"] < 1.0
     assert 1.5 < shares["covid_p001"] < 6.0

@@ -199,7 +199,9 @@ def test_the_network_alone_brings_a_breath_nearer_without_folds(pair):
 
 def test_without_a_network_nothing_of_it_is_used(pair):
     baseline, followup = pair.visits
-    made = register(baseline.ct, followup.ct, baseline.lungs, followup.lungs, preset="fast", weights="none")
+    made = register(
+        baseline.ct, followup.ct, baseline.lungs, followup.lungs, preset="fast", spacing_mm=3.0, weights="none"
+    )
     assert made.weights_sha256 is None
     assert made.uncertainty is None
     assert "predict" not in made.seconds
@@ -216,6 +218,8 @@ def test_a_network_that_misleads_is_not_followed(pair, tmp_path):
         network.levels[0].head.mean.bias.fill_(8.0)
     card = {"architecture": {"name": "pyramid", "levels": [level]}, "spacing_mm": 3.0}
     path = weights.save_weights(network, card, tmp_path / "misleading.safetensors")
-    made = register(baseline.ct, followup.ct, baseline.lungs, followup.lungs, preset="fast", weights=path)
+    made = register(
+        baseline.ct, followup.ct, baseline.lungs, followup.lungs, preset="fast", spacing_mm=3.0, weights=path
+    )
     assert "from rest" in made.notes[0]
     assert errors(made.transform, pair).mean() < 2.0
