@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from LungRecoveryLib.anatomy.regions import LOBE_REGIONS
 from LungRecoveryLib.cli.application import app
+from LungRecoveryLib.corrections import CorrectedScan, Correction, correct
 from LungRecoveryLib.grids import grid_of, to_array, to_image
 from LungRecoveryLib.images import write_image
 from LungRecoveryLib.job import job_from
@@ -73,6 +74,24 @@ def test_the_severity_score_is_told_followed_and_falls(folder):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "CT severity score by lobe" in page
     assert "given with the scan" in page
+
+
+def test_given_lobes_stay_when_the_lungs_are_corrected(folder, small_scans, tmp_path):
+    """A follow-up's lungs without their lowest slices: the lobes are still the given ones, as far as there is lung."""
+    lungs = sitk.ReadImage(str(small_scans / "lungs1.mha"))
+    cut = to_array(lungs).copy()
+    cut[: np.flatnonzero(cut.any(axis=(1, 2)))[0] + 16] = 0
+    write_image(to_image(cut, grid_of(lungs)), tmp_path / "cut.mha")
+    label = read_study(folder).followups[0].label
+    drawn = CorrectedScan(label, small_scans / "1.mha", tmp_path / "cut.mha")
+    result = correct(Correction(folder, tmp_path / "out", (drawn,)))
+    before, after = read_study(folder).followups[0], result.followups[0]
+    assert after.lobes == before.lobes
+    for region in ("right_lobe_upper", "left_lobe_upper"):
+        assert after.density[region]["volume_ml"] == pytest.approx(before.density[region]["volume_ml"], rel=0.02)
+    lobes = sum(after.density[region]["volume_ml"] for region in LOBE_REGIONS.values())
+    assert lobes == pytest.approx(after.density["lungs"]["volume_ml"])
+    assert lobes < 0.98 * before.density["lungs"]["volume_ml"]
 
 
 def test_the_response_map_is_complete_and_drawn(folder):

@@ -22,6 +22,7 @@ from LungRecoveryLib import grids, images, results
 from LungRecoveryLib.anatomy import lungs as anatomy_lungs
 from LungRecoveryLib.anatomy import regions
 from LungRecoveryLib.anatomy.lesions import LESION_NAMES
+from LungRecoveryLib.anatomy.lobes import fitted_lobes
 from LungRecoveryLib.anatomy.structures import Structures
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.files import atomic_directory
@@ -216,6 +217,8 @@ class _Corrected(StudyWork):
             with about(item.lungs.name):
                 visit.lungs = anatomy_lungs.label_sides(images.read_mask(item.lungs, scan.image), scan.image)
             visit.lungs_source = "corrected"
+        if "lobes" in timepoint.files and (timepoint.lobes or {}).get("source") == "given":
+            visit.lobes = fitted_lobes(images.read_image(timepoint.layer(self.folder, "lobes")), visit.lungs)
         visit.scan = SimpleNamespace(image=scan.image, name=timepoint.label, source=timepoint.source)
         return visit
 

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from LungRecoveryLib.anatomy.lobes import FISSURE_NAMES, LEAST_VISIBLE, LOBE_NAMES, Lobes, segment_lobes
+from LungRecoveryLib.anatomy.lobes import (
+    FISSURE_NAMES,
+    LEAST_VISIBLE,
+    LEFT_LOWER,
+    LOBE_NAMES,
+    RIGHT_LOWER,
+    RIGHT_UPPER,
+    Lobes,
+    fitted_lobes,
+    segment_lobes,
+)
+from LungRecoveryLib.anatomy.lungs import LEFT, RIGHT
 from LungRecoveryLib.anatomy.vessels import segment_vessels
 from LungRecoveryLib.grids import Grid, grid_of, resample, resample_mask, to_array, to_image
 from LungRecoveryLib.phantom.patient import make_patient
@@ -125,3 +136,18 @@ def test_dice_of_every_lobe_of_a_phantom(seed):
     lobes = segment_lobes(visit.ct, visit.lungs, segment_vessels(visit.ct, visit.lungs))
     assert lobes.complete
     assert min(dice(lobes.labels, visit.lobes).values()) > 0.97, dice(lobes.labels, visit.lobes)
+
+
+def test_known_lobes_fit_lungs_that_were_drawn_anew():
+    """Lost lung is lost; gained lung goes to the nearest lobe of its own side, on any grid."""
+    lungs, lobes = np.zeros((4, 6, 12), np.uint8), np.zeros((4, 6, 12), np.uint8)
+    lobes[2:, 1:5, 1:5], lobes[:2, 1:5, 1:5], lobes[:, 1:5, 7:10] = RIGHT_UPPER, RIGHT_LOWER, LEFT_LOWER
+    lungs[:, 1:5, 2:6], lungs[:, 1:5, 6:11] = RIGHT, LEFT
+    grid = Grid((12, 6, 4), (2.0, 2.0, 2.0), (-100.0, 50.0, -900.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    fine = Grid((24, 12, 8), (1.0, 1.0, 1.0), (-100.5, 49.5, -900.5), grid.direction)
+    given = resample_mask(to_image(lobes, grid), fine)
+    found = to_array(fitted_lobes(given, to_image(lungs, grid)).labels)
+    assert np.array_equal(found > 0, lungs > 0)
+    assert set(np.unique(found[2:, :, :6])) == {0, RIGHT_UPPER}
+    assert set(np.unique(found[:2, :, :6])) == {0, RIGHT_LOWER}
+    assert set(np.unique(found[:, :, 6:])) == {0, LEFT_LOWER}

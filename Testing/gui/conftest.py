@@ -41,7 +41,7 @@ def scene(standin):
     before, sys.excepthook = sys.excepthook, lambda *error: failures.append(error)
     made = slicer_standin.new_scene(standin)
     yield made
-    made.Clear(1)  # or its images stay in memory for as long as anything refers to a node of it
+    made.Clear(0)  # as Slicer closes a scene; or its images stay for as long as anything refers to a node
     sys.excepthook = before
     for _kind, error, trace in failures:
         raise error.with_traceback(trace)

@@ -93,6 +93,8 @@ def test_regions_can_be_hidden(shown, process_events):
     count = shown.ui.regionTable.rowCount
     shown.ui.regionsGroup.setCollapsed(False)
     item = shown.ui.regionList.item(0)
+    offered = [shown.ui.regionList.item(i).text() for i in range(shown.ui.regionList.count)]
+    assert {"Both lungs", "Left upper third", "Right middle lobe"} <= set(offered)
     import qt
 
     item.setCheckState(qt.Qt.Unchecked)

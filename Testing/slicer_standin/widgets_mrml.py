@@ -4,6 +4,7 @@ from typing import Any
 
 from PySide6 import QtWidgets
 from PySide6.QtCore import Property, Signal
+from shiboken6 import isValid
 
 _EVENTS = ("NodeAddedEvent", "NodeRemovedEvent", "EndCloseEvent", "EndImportEvent")
 
@@ -90,6 +91,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         return node.GetID() if node is not None else ""
 
     def _refresh(self, *_: Any) -> None:
+        if not isValid(self):  # Qt has deleted it, the scene still knows it
+            return
         before = self._node_id() if self._ids else ""
         nodes = []
         for kind in self._types if self._scene is not None else ():

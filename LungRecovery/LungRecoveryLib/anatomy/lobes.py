@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
-from ..grids import crop_to_mask, grid_of, to_array, to_image, window
+from ..grids import crop_to_mask, grid_of, resample_mask, to_array, to_image, window
 from ..progress import Progress, no_progress
 from .fissures import Course, Sheet, find_sheet
 from .sides import LEFT, RIGHT
@@ -74,6 +75,21 @@ class Lobes:
             return f"the scan's voxels are larger than {_COARSEST_MM:g} mm: too coarse to show a fissure"
         absent = [name for label, name in LOBE_NAMES.items() if label not in self.found]
         return f"the scan shows no {' and no '.join(absent)}"
+
+
+def fitted_lobes(lobes: sitk.Image, lungs: sitk.Image) -> Lobes:
+    """Known lobes (labels of LOBE_NAMES, any grid) in lungs (1 right, 2 left) that were drawn anew, on their grid.
+
+    What the lungs have lost is lost; what they have gained belongs to the nearest lobe of its side.
+    """
+    labels, sides = to_array(resample_mask(lobes, lungs)), to_array(lungs)
+    fitted = np.zeros(labels.shape, np.uint8)
+    for side, own in ((RIGHT, (RIGHT_UPPER, RIGHT_MIDDLE, RIGHT_LOWER)), (LEFT, (LEFT_UPPER, LEFT_LOWER))):
+        known = np.isin(labels, own)
+        if known.any():
+            nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+            fitted[sides == side] = labels[tuple(nearest)][sides == side]
+    return Lobes(to_image(fitted, lungs))
 
 
 def segment_lobes(ct: sitk.Image, lungs: sitk.Image, vessels: sitk.Image, progress: Progress = no_progress) -> Lobes:

@@ -220,12 +220,14 @@ class SettingsSection:
         self._store("limits", json.dumps({name: table for name, table in changed.items() if table}))
 
     def _fill_regions(self) -> None:
-        from LungRecoveryLib.anatomy.regions import REGION_NAMES
+        from LungRecoveryLib.anatomy.regions import ALL_REGION_NAMES, REGION_NAMES
 
         hidden = self.hidden_regions()
         self.ui.regionList.clear()
-        for region, name in REGION_NAMES.items():
+        for region, name in ALL_REGION_NAMES.items():
             item = qt.QListWidgetItem(_(name))
+            if region not in REGION_NAMES:
+                item.setToolTip(_("A lobe; in the tables where the scans show its fissures"))
             item.setData(_KEY, region)
             item.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
             item.setCheckState(qt.Qt.Unchecked if region in hidden else qt.Qt.Checked)
