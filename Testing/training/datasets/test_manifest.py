@@ -23,11 +23,11 @@ def rows(tmp_path, write_ct):
 
 
 @pytest.mark.parametrize("name", ["manifest.csv", "manifest.json"])
-def test_what_is_written_comes_back(tmp_path, rows, name):
+def test_what_is_written_comes_back(tmp_path, tmp_path_factory, rows, name):
     """Both formats keep every field, with paths relative to the manifest, so that the folder can move."""
     write_manifest(rows, tmp_path / name)
     assert str(tmp_path) not in (tmp_path / name).read_text()
-    moved = tmp_path.rename(tmp_path.parent / f"{tmp_path.name}-moved")
+    moved = tmp_path.rename(tmp_path_factory.mktemp("moved") / "here")
     found = read_manifest(moved / name)
     assert [(r.subject, r.timepoint, r.split) for r in found.rows] == [(r.subject, r.timepoint, r.split) for r in rows]
     for row, original in zip(found.rows, rows, strict=True):
