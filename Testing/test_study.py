@@ -151,7 +151,7 @@ def test_a_registration_that_fails_its_gate_is_kept_and_marked(strict_run):
     assert all(",false," in row for row in rows if row.startswith("1,"))
 
 
-def test_no_output_names_the_patient_a_date_or_a_place(tmp_path, small_patient, write_series):
+def test_no_output_names_the_patient_a_date_or_a_place(tmp_path, small_patient, small_scans, write_series):
     """DICOM of a named patient: neither name, ID, dates nor paths stand in any text that the study leaves.
 
     The first folder holds a second, sharper series: which one was taken is shown, with how to take the other.
@@ -171,6 +171,8 @@ def test_no_output_names_the_patient_a_date_or_a_place(tmp_path, small_patient, 
     }
     write_series(paths[0] / "sharp", to_array(small_patient.visits[0].ct), spacing=(3.5, 3.5, 3.5), **tags | sharp)
     options = ["--preset", "fast", "--spacing", "4", "--device", "cpu", "--threads", "1"]
+    for label, scan in (("baseline", 0), ("follow-up 1", 1)):
+        options += ["--lungs", f"{label}={small_scans / f'lungs{scan}.mha'}"]
     run = CliRunner().invoke(app, ["analyze", *map(str, paths), "--output", str(tmp_path / "out"), *options])
     assert run.exit_code in (0, 6), run.stderr
     assert "baseline: series 2 Thorax 1.0 B40f was taken" in run.stderr

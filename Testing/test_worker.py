@@ -52,7 +52,7 @@ def test_the_worker_does_what_the_command_does(strict_job, strict_run, tmp_path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without asking it")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_cancels_and_leaves_nothing(strict_job, tmp_path, number):
     """In the middle of a registration: exit code 5, an error event, and nothing on disk but the job file."""
     job = tmp_path / "job.json"

@@ -236,14 +236,19 @@ def to_json(result: StudyResult) -> dict[str, Any]:
 def write_study(result: StudyResult, folder: Path) -> None:
     """Write `study.json` and the three tables into a folder that exists."""
     folder = Path(folder)
-    text = json.dumps(to_json(result), indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / STUDY_FILE).write_text(text + "\n", encoding="utf-8")
+    write_study_file(result, folder)
     for name, rows in (
         (SCORES_FILE, score_rows(result)),
         (REGIONS_FILE, region_rows(result)),
         (TRAJECTORY_FILE, trajectory_rows(result)),
     ):
         (folder / name).write_text(_csv(list(rows)), encoding="utf-8", newline="")
+
+
+def write_study_file(result: StudyResult, folder: Path) -> None:
+    """Write `study.json` alone, for instance when only the times have changed."""
+    text = json.dumps(to_json(result), indent=1, ensure_ascii=False, allow_nan=False)
+    (Path(folder) / STUDY_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def read_study(folder: Path) -> StudyResult:

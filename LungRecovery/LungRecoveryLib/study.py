@@ -343,7 +343,7 @@ class StudyWork:
                 keep = self.job.keep_identifiers
                 write_dicom(self.folder, self.origins, keep, part(self.progress, _REPORTED, 1.0))
         result.seconds = dict(self.seconds)
-        results.write_study(result, self.folder)
+        results.write_study_file(result, self.folder)
         self.progress("done", 1.0)
         return result
 

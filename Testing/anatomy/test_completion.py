@@ -27,7 +27,9 @@ def test_more_of_the_consolidation_is_lung():
     assert (more & ~lungs).sum() < 1.3 * (plain & ~lungs).sum()
 
 
-@pytest.mark.parametrize("sides", [(RIGHT, LEFT), (LEFT,)], ids=["both lungs", "a lung that was taken out"])
+@pytest.mark.parametrize(
+    "sides", [pytest.param((RIGHT, LEFT), marks=pytest.mark.slow), (LEFT,)], ids=["both lungs", "one was taken out"]
+)
 def test_healthy_lungs_stay_as_they_are(chest, on_grid, sides):
     """Heart, liver, diaphragm and the empty side of a chest are no lung."""
     made = chest(on_grid(), sides=sides)

@@ -14,7 +14,7 @@ from ..progress import Progress
 from ..resources import NO_NETWORK
 from . import refine as refinement
 from .align import align_lungs
-from .predict import NetworkInputs, network_inputs, predict, start_velocity, uncertainty
+from .predict import NetworkInputs, network_inputs, predict, remaining_uncertainty, start_velocity, uncertainty
 from .prepare import PreparedPair, prepare
 from .refine import Level
 from .velocity import Deformation, Velocity
@@ -136,6 +136,8 @@ def _attempt(
                 notes.append("The network's start matched worse than none; refined from rest.")
             elif levels:
                 levels = _not_seen_by_the_network(levels, spacing_mm)
+    if uncertain is not None and levels:
+        uncertain = remaining_uncertainty(uncertain, fixed_lungs)
     with timed(seconds, "refine", device):
         velocity = refinement.refine(pair, alignment, levels, start, lambda f: progress("refine", 0.25 + 0.65 * f))
     moved = replace(velocity, coefficients=velocity.coefficients.cpu())

@@ -20,7 +20,7 @@ BENDING, DIFFUSION = 2.0, 0.3
 LAST_RATE = 0.2
 # Where tissue density changed by about this much (g/ml), a lesion came or went: the images there say little about
 # motion, and their pull would be read as volume change.
-DENSITY_CHANGE = 0.12
+DENSITY_CHANGE = 0.10
 _CHANGE_SCALE, _CHANGE_RADIUS, _BORDER = 2, 3, 1
 
 
@@ -101,7 +101,9 @@ def _trust(pair, alignment, velocity: Velocity, scale: int, shape: tuple[int, in
     """Weights (0 to 1) of a level's voxels: low where, motion so far taken out, tissue density has changed.
 
     The change is J I_moving(phi) - I_fixed, both (HU + 1000) / 1000, averaged over about 20 mm inside the lungs, so
-    that noise and vessels still apart by a few millimetres count for little; the weight is Geman and McClure's.
+    that noise and vessels still apart by a few millimetres count for little. Its median over the lungs is left out:
+    what all lung shares is calibration or blood, no lesion. The weight, 1 / (1 + (change / DENSITY_CHANGE)^4), is near
+    1 for what is smaller.
     """
     fixed, moving, mask = pair.level(_CHANGE_SCALE)
     warp_level = _LevelWarp(pair, alignment, _CHANGE_SCALE, velocity.axes, tuple(fixed.shape))
@@ -116,7 +118,8 @@ def _trust(pair, alignment, velocity: Velocity, scale: int, shape: tuple[int, in
         within = (losses.box_sum(mask, _BORDER) > (2 * _BORDER + 1) ** 3 - 0.5).float()
         inside = losses.box_sum(within, _CHANGE_RADIUS).clamp(min=1e-6)
         change = losses.box_sum((jacobian * warped - fixed) * within, _CHANGE_RADIUS) / inside
-        trust = 1 / (1 + (change / DENSITY_CHANGE) ** 2) ** 2
+        change = change - change[within > 0].median() if within.any() else change
+        trust = 1 / (1 + (change / DENSITY_CHANGE) ** 4)
     if scale == _CHANGE_SCALE:
         return trust
     return torch.nn.functional.interpolate(trust[None, None], shape, mode="nearest")[0, 0]
