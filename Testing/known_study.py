@@ -24,6 +24,17 @@ from LungRecoveryLib.results import StudyResult, TimePointResult, write_study
 
 CENTRE = np.array([10.0, -30.0, -920.0])  # LPS mm, as of a low table
 MOVED = CENTRE + np.array([6.0, -9.0, 14.0])
+SETTINGS = {
+    "preset": "fast",
+    "spacing_mm": 4.0,
+    "device": "cpu",
+    "seed": 0,
+    "native_maps": False,
+    "bands": [{"name": "well_aerated", "low": -950.0, "high": -700.0}],
+    "quality_thresholds": {},
+    "score_thresholds": {},
+}
+"""Settings that a study of tests may have been made with."""
 LABELS = ("baseline", "day 30", "Kontrolle; ä=2")
 FOLDERS = ("baseline", "day-30", "kontrolle")
 DAYS = (0.0, 30.0, 90.0)
@@ -267,16 +278,7 @@ def _result(grid: Grid, timepoints: list[TimePointResult], fails: int | None) ->
     scores["lungs"] |= {"class": None, "explanation": ""}
     compared = {"earlier": LABELS[1], "later": LABELS[2], "days": 60.0, "reliable": True}
     return StudyResult(
-        settings={
-            "preset": "fast",
-            "spacing_mm": 4.0,
-            "device": "cpu",
-            "seed": 0,
-            "native_maps": False,
-            "bands": [{"name": "well_aerated", "low": -950.0, "high": -700.0}],
-            "quality_thresholds": {},
-            "score_thresholds": {},
-        },
+        settings=SETTINGS,
         grid={key: list(getattr(grid, key)) for key in ("size", "spacing", "origin", "direction")},
         regions=dict(REGION_NAMES),
         region_codes={str(code): ids for code, ids in ATOM_REGIONS.items()},

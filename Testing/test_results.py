@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from known_study import SETTINGS
 from LungRecoveryLib import results
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.results import StudyResult, TimePointResult
@@ -65,16 +66,7 @@ def study(**changes) -> StudyResult:
         "curve": [{"x": 0.0, "low": 0.4, "mid": 0.5, "high": 0.6}],
     }
     values = {
-        "settings": {
-            "preset": "fast",
-            "spacing_mm": 1.5,
-            "device": "cpu",
-            "seed": 0,
-            "native_maps": False,
-            "bands": [{"name": "well_aerated", "low": -950.0, "high": -700.0}],
-            "quality_thresholds": {},
-            "score_thresholds": {},
-        },
+        "settings": SETTINGS,
         "grid": {"size": [2, 2, 2], "spacing": [1.5] * 3, "origin": [0.0, 0.0, -920.0], "direction": [1, 0, 0] * 3},
         "regions": {"lungs": "Both lungs"},
         "region_codes": {"1": ["lungs"]},
