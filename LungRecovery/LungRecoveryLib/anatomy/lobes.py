@@ -82,14 +82,18 @@ def fitted_lobes(lobes: sitk.Image, lungs: sitk.Image) -> Lobes:
 
     What the lungs have lost is lost; what they have gained belongs to the nearest lobe of its side.
     """
-    labels, sides = to_array(resample_mask(lobes, lungs)), to_array(lungs)
-    fitted = np.zeros(labels.shape, np.uint8)
+    given, grid = resample_mask(lobes, lungs), grid_of(lungs)
+    # Within their box: the nearest voxels of a whole scan would fill the memory.
+    box = window(grid, crop_to_mask((given != 0) | (lungs != 0), 0.0))
+    labels, sides = to_array(given)[box], to_array(lungs)[box]
+    result = np.zeros(grid.shape, np.uint8)
+    fitted = result[box]
     for side, own in ((RIGHT, (RIGHT_UPPER, RIGHT_MIDDLE, RIGHT_LOWER)), (LEFT, (LEFT_UPPER, LEFT_LOWER))):
         known = np.isin(labels, own)
         if known.any():
             nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
             fitted[sides == side] = labels[tuple(nearest)][sides == side]
-    return Lobes(to_image(fitted, lungs))
+    return Lobes(to_image(result, lungs))
 
 
 def segment_lobes(ct: sitk.Image, lungs: sitk.Image, vessels: sitk.Image, progress: Progress = no_progress) -> Lobes:
