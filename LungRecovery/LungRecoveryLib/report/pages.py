@@ -29,7 +29,7 @@ from reportlab.platypus import (
 )
 from reportlab.platypus import Table as Grid
 
-from LungRecoveryLib.report import style
+from LungRecoveryLib.report import render, style
 from LungRecoveryLib.report.pictures import Drawing
 from LungRecoveryLib.report.style import LIGHT, NOTICE
 from LungRecoveryLib.report.tables import LEFT, Column, Row, Table
@@ -154,7 +154,8 @@ class Document:
     def figure(self, drawing: Drawing) -> None:
         """A figure with its title and its caption."""
         self.heading(drawing.title, 3)
-        image = Image(_embedded(self._images[drawing.name], drawing.on_black), TEXT_WIDTH, drawing.height * inch)
+        file = BytesIO(render.encoded(self._images[drawing.name], drawing.on_black))
+        image = Image(file, TEXT_WIDTH, drawing.height * inch)
         self._add(image, _text(drawing.caption, _style(7.2, color=LIGHT.muted, before=4, after=7)))
 
     def table(self, table: Table, size: float = 7.8) -> None:
@@ -222,17 +223,6 @@ class _Pages(Canvas):
         self.setFont(_NORMAL, 7.0)
         self.drawString(MARGIN, 0.46 * inch, NOTICE)
         self.drawRightString(right, 0.46 * inch, f"Page {number} of {count}")
-
-
-def _embedded(image: Picture.Image, photographic: bool) -> BytesIO:
-    """An image as it goes into the file: CT on black as JPEG, charts without loss."""
-    out = BytesIO()
-    if photographic:
-        image.save(out, "JPEG", quality=style.JPEG_QUALITY, subsampling=0)
-    else:
-        image.save(out, "PNG", compress_level=1)
-    out.seek(0)
-    return out
 
 
 def _width_of(words: str, size: float, bold: bool = False) -> float:

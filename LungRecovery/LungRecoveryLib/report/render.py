@@ -12,6 +12,8 @@ from PIL import Image
 from LungRecoveryLib.report import style
 from LungRecoveryLib.report.pictures import Drawing
 
+JPEG_QUALITY = 88
+
 
 def draw(drawing: Drawing, theme: style.Theme = style.LIGHT) -> Image.Image:
     """A figure as an RGB image at `style.DPI`."""
@@ -29,10 +31,15 @@ def save_png(image: Image.Image, path: Path) -> None:
 
 def data_uri(image: Image.Image, photographic: bool) -> str:
     """An image as a data URI: JPEG for CT on black, which PNG would make several times larger, PNG for charts."""
+    kind = "jpeg" if photographic else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(encoded(image, photographic)).decode()}"
+
+
+def encoded(image: Image.Image, photographic: bool) -> bytes:
+    """An image as the bytes of a file, JPEG or PNG as in :func:`data_uri`."""
     out = io.BytesIO()
     if photographic:
-        image.save(out, "JPEG", quality=style.JPEG_QUALITY, subsampling=0, optimize=True)
+        image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
     else:
         image.save(out, "PNG", compress_level=6)
-    kind = "jpeg" if photographic else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
+    return out.getvalue()

@@ -13,7 +13,6 @@ from LungRecoveryLib import RESEARCH_USE_ONLY
 NOTICE = RESEARCH_USE_ONLY
 PAGE_WIDTH = 7.1  # inches: the text width of an A4 page, and so the natural width of every figure
 DPI = 200
-JPEG_QUALITY = 88  # of CT on black
 
 
 @dataclass(frozen=True)
