@@ -41,7 +41,6 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def real_chest(real_data) -> Callable[[str], tuple]:
     """A real chest CT by its name, and its lungs as segmented, each segmented once."""
-
     import SimpleITK
 
     from LungRecoveryLib.anatomy.lungs import segment_lungs

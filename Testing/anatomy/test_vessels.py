@@ -101,3 +101,17 @@ def test_an_empty_lung_has_no_vessels(shapes):
     """Without lung there is nothing to find, and that is no error."""
     ct, lungs, _ = phantom(shapes)
     assert not to_array(vessels_with_rim(ct, to_image(np.zeros(grid_of(ct).shape, np.uint8), grid_of(lungs)))).any()
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_real_scans(real_chest):
+    """A normal lung is left with under 1 % abnormal share, a COVID lung with its lesions (about 2 %)."""
+    shares = {}
+    for name in ("normal001", "covid_p001"):
+        ct, lungs = real_chest(name)
+        inner = ndimage.binary_erosion(to_array(lungs) > 0, iterations=2)
+        hu, vessels = to_array(ct), to_array(vessels_with_rim(ct, lungs)) > 0
+        shares[name] = ((hu >= -700) & (hu <= 100) & inner & ~vessels).sum() / inner.sum()
+    assert shares["normal001"] < 0.01
+    assert 0.014 < shares["covid_p001"] < 0.03

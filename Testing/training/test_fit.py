@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import tiny
 from LungRecoveryLib.registration.weights import load_weights
 from LungRecoveryTrainingLib.cli import main
 from LungRecoveryTrainingLib.tasks import RegistrationTask
 
 HERE = Path(__file__).parent
-import tiny  # noqa: E402
 
 ENVIRONMENT = {
     **os.environ,
