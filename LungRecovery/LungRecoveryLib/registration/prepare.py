@@ -16,6 +16,9 @@ from .flow import voxel_coordinates
 GROUND_HU = 0.0
 HIGHEST_HU = 300.0
 MARGIN_VOXELS = 6
+# What noise alone adds to a chest CT's local variance: 20 HU, squared. Windows without structure say little then.
+NOISE_VARIANCE = 0.02**2
+_BRAIN_NOISE_VARIANCE = 0.01**2  # of the brain's brightest
 
 
 @dataclass(eq=False)
@@ -26,7 +29,8 @@ class PreparedPair:
     `fixed_box` and `moving_box` (isotropic crops around the lungs); `mask`: the fixed lungs on `fixed_box`, 0/1;
     `moving_limits`: lowest and highest voxel coordinates (x, y, z) of the moving SCAN on `moving_box` where its lungs
     are cut by the end of the scan, else None; `fixed_lungs`, `moving_lungs`: label images on the boxes;
-    `has_density`: the images are densities, so that a change of them is a change of tissue. In a pair of brains
+    `has_density`: the images are densities, so that a change of them is a change of tissue; `noise_variance`: what
+    noise adds to local variances at full resolution (it falls with the square of the scale). In a pair of brains
     they take the lungs' place.
     """
 
@@ -39,6 +43,7 @@ class PreparedPair:
     moving_lungs: sitk.Image
     moving_limits: tuple[np.ndarray, np.ndarray] | None
     has_density: bool = True
+    noise_variance: float = NOISE_VARIANCE
     _levels: dict = field(default_factory=dict, init=False, repr=False)
     _positions: dict = field(default_factory=dict, init=False, repr=False)
 
@@ -122,7 +127,8 @@ def prepare_brains(
     """
     fixed_side = _brain_on_ground(fixed, fixed_brain, spacing_mm)
     moving_side = _brain_on_ground(moving, moving_brain, spacing_mm)
-    return replace(_joined(fixed_side, moving_side, moving, device), has_density=False)
+    pair = _joined(fixed_side, moving_side, moving, device)
+    return replace(pair, has_density=False, noise_variance=_BRAIN_NOISE_VARIANCE)
 
 
 def _joined(

@@ -70,7 +70,7 @@ def _refine_level(pair, alignment, level, start, progress) -> Velocity:
     warp_level = _LevelWarp(pair, alignment, level.scale, initial.axes, tuple(fixed.shape))
     if start is not None and pair.has_density and level.scale <= _CHANGE_SCALE:
         mask = mask * _trust(pair, alignment, start, level.scale, tuple(fixed.shape))
-    similarity = losses.Lncc(fixed, mask)
+    similarity = losses.Lncc(fixed, mask, epsilon=pair.noise_variance / level.scale**2)
     optimizer = Adam([coefficients], level.rate)
     for step in range(level.steps):
         optimizer.rate = level.rate * (1 - (1 - LAST_RATE) * step / level.steps)
