@@ -10,6 +10,7 @@ AIR_HU = -300.0  # darker than this: air or aerated lung, up to dense ground gla
 _DENSE_HU = -250.0
 _PURE_MARGIN = 45.0  # above the scan's level of pure air; even emphysematous lungs have a higher median
 _OUTSIDE_SHARE = 0.3
+_CONTINUED_SHARE = 0.5
 _ENCLOSED_SHARE = 0.6
 _BODY_SIDES = 1.75  # of four; a lung cut by two borders of a crop still has two
 _BODY_SIDES_SMALL = 2.5
@@ -47,7 +48,8 @@ def _outside_air(work: Working, air: np.ndarray) -> np.ndarray:
     """The air around the body: open to the border of the field in its axial slice and, by its median, pure air.
 
     Judged slice by slice, because nose and trachea join the lungs to the air outside in space; but a piece that is
-    pure in a few of its slices only is a lung which the border cuts.
+    pure in a few of its slices only is a lung which the border cuts. Foam of the table makes some slices of the air
+    around it less than pure: see :func:`_continued`.
     """
     in_plane = np.zeros((3, 3, 3), bool)
     in_plane[1] = ndimage.generate_binary_structure(2, 1)
@@ -62,7 +64,23 @@ def _outside_air(work: Working, air: np.ndarray) -> np.ndarray:
     outside = outside[labels]
     pieces, voxels = components(air)
     share = np.bincount(pieces.ravel(), outside.ravel(), len(voxels)) / np.maximum(voxels, 1)
-    return outside & (share > _OUTSIDE_SHARE)[pieces]
+    outside &= (share > _OUTSIDE_SHARE)[pieces]
+    return _continued(outside, np.where(touches[labels], labels, 0))
+
+
+def _continued(outside: np.ndarray, open_pieces: np.ndarray) -> np.ndarray:
+    """The air outside, (z, y, x) bool, with the pieces of each slice that are open to its border (labels, 0 for none)
+    and continue the air outside of the slice before or after over most of their area."""
+    result = outside.copy()
+    for order in (range(1, len(result)), range(len(result) - 2, -1, -1)):
+        for z in order:
+            before = result[z - order.step]
+            rest = np.where(result[z], 0, open_pieces[z])
+            for piece in np.unique(rest[before & (rest > 0)]):
+                area = rest == piece
+                if np.count_nonzero(area & before) > _CONTINUED_SHARE * np.count_nonzero(area):
+                    result[z] |= area
+    return result
 
 
 def _body(work: Working) -> np.ndarray:

@@ -1,0 +1,47 @@
+"""Air around the body is not air in it, however the table and the field of view lie."""
+
+import numpy as np
+
+from LungRecoveryLib.anatomy.body import air_in_body
+from LungRecoveryLib.anatomy.working import Working
+from LungRecoveryLib.grids import Grid
+
+SHAPE = (60, 60, 80)
+GRID = Grid(SHAPE[::-1], (2.0, 2.0, 2.0), (-80.0, -920.0, -1200.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+LUNG = (slice(5, 55), slice(15, 35), slice(20, 60))
+
+
+def scanned(hu: np.ndarray) -> Working:
+    """A scan that measured everything, whose pure air is -1000 HU."""
+    return Working(GRID, hu.astype(np.float32), np.ones(SHAPE, bool), -1000.0)
+
+
+def body_with_lung(lung_hu: float = -850.0) -> np.ndarray:
+    """HU (z, y, x): a body that the field cuts on the right and in front, a lung in it, air elsewhere."""
+    hu = np.full(SHAPE, -1000.0)
+    hu[:, :40] = 30.0
+    hu[:, :, :10] = 30.0
+    hu[LUNG] = lung_hu
+    return hu
+
+
+def test_air_beside_a_table_of_foam_is_outside_in_every_slice():
+    """The air between body and field's border is half foam (-940 HU): pure in some slices, not in others."""
+    hu = body_with_lung()
+    open_air = hu[:, 40:, 10:]
+    for z in range(len(open_air)):
+        foam = 0.45 if z < 25 else 0.55
+        open_air[z, :, : round(foam * open_air.shape[2])] = -940.0
+    found = air_in_body(scanned(hu))
+    assert found[LUNG].all()
+    assert not found[:, 40:].any()
+
+
+def test_a_lung_that_the_border_cuts_is_not_outside():
+    """Emphysema beside the field's border, purer than lung should be in a few slices: still a lung in all."""
+    hu = body_with_lung()
+    cut = (slice(5, 55), slice(15, 35), slice(60, 80))
+    hu[cut] = -930.0
+    hu[20:24, 15:35, 60:80] = -970.0
+    found = air_in_body(scanned(hu))
+    assert found[cut].all()
