@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from LungRecoveryLib import grids
 from LungRecoveryLib.errors import BadInput
-from LungRecoveryLib.image_files import format_of
+from LungRecoveryLib.image_files import format_of, read_layer
 from LungRecoveryLib.images import read_image, read_mask, read_scan, read_scans, write_image, write_transform
 
 OBLIQUE = grids.Grid(
@@ -311,3 +311,39 @@ def test_a_transform_comes_back_as_it_was_even_nested(tmp_path):
 def test_format_names():
     names = ("a.NII.GZ", "b.nii", "c.seg.nrrd", "d.mha", "e.tif", "f")
     assert [format_of(n) for n in names] == ["NIfTI", "NIfTI", "NRRD", "MetaImage", "TIF", "unknown"]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32, np.float32])
+def test_a_layer_comes_back_as_it_was_written(tmp_path, kind):
+    """Voxels of every kind that a study holds, on an oblique grid."""
+    image = sitk.GetImageFromArray(np.arange(6 * 5 * 7).reshape(6, 5, 7).astype(kind))
+    image.SetSpacing((0.7, 0.8, 2.5))
+    image.SetOrigin((-12.5, 3.0, 80.0))
+    image.SetDirection((0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
+    write_image(image, tmp_path / "layer.nii.gz")
+    back = read_layer(tmp_path / "layer.nii.gz")
+    assert back.GetPixelID() == image.GetPixelID()
+    assert np.array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(image))
+    for got, wanted in (
+        (back.GetSpacing(), image.GetSpacing()),
+        (back.GetOrigin(), image.GetOrigin()),
+        (back.GetDirection(), image.GetDirection()),
+    ):
+        assert got == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_layer_that_was_cut_short_or_changed_is_refused(tmp_path):
+    """ITK would read it without an error, with zeros, which are tissue in a CT, or nonsense."""
+    noise = np.random.default_rng(0).integers(-1000, 400, (20, 20, 20)).astype(np.int16)
+    path = tmp_path / "layer.nii.gz"
+    write_image(sitk.GetImageFromArray(noise), path)
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    changed[len(whole) // 2] ^= 16
+    for damaged in (b"", b"no image", *(whole[:n] for n in (100, 1000, len(whole) // 2, len(whole) - 1)), changed):
+        path.write_bytes(damaged)
+        with pytest.raises(BadInput, match=r"layer.nii.gz cannot be read: analyse the scans again"):
+            read_layer(path)
+    path.unlink()
+    with pytest.raises(BadInput, match="is gone"):
+        read_layer(path)

@@ -10,6 +10,7 @@ from matplotlib.figure import FigureBase
 
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import AIR_HU, grid_of
+from LungRecoveryLib.image_files import read_layer
 from LungRecoveryLib.progress import Progress, no_progress, part
 from LungRecoveryLib.recovery.change_classes import joint_histogram
 from LungRecoveryLib.report import charts, figures, style, text
@@ -86,11 +87,7 @@ def _read(timepoint: TimePointResult, folder: Path, layer: str) -> sitk.Image | 
     """A layer of a time point; None when the study does not have it."""
     if layer not in timepoint.files:
         return None
-    path = timepoint.layer(folder, layer)
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError:
-        raise BadInput(f"{timepoint.files[layer]} of the study cannot be read: analyse the scans again") from None
+    return read_layer(timepoint.layer(folder, layer))
 
 
 def _grey(plane: Plane, image: sitk.Image, transform: sitk.Transform | None = None) -> np.ndarray:

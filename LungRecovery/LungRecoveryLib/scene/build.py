@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import Grid, crop_to_mask, grid_of, resample, to_array, window
+from LungRecoveryLib.image_files import read_layer
 from LungRecoveryLib.results import StudyResult, TimePointResult
 from LungRecoveryLib.scene import maps, plots, segmentations, sequences, tables, transforms, volumes
 from LungRecoveryLib.scene.nodes import Node, mark
@@ -91,7 +92,7 @@ class Builder:
 
     def read(self, path: Path) -> sitk.Image:
         """An image of the study as it is shown: maps on the baseline's grid. Touches no node: a thread may do it."""
-        image = volumes.read_layer(path)
+        image = read_layer(path)
         for timepoint in self.result.timepoints:
             for layer, file in timepoint.files.items():
                 if layer not in _NO_MAPS and self.folder / file == path and not volumes.on_grid(image, self.grid):
@@ -199,26 +200,26 @@ class Builder:
                 blank.SetAttribute(sequences.EMPTY, "true")
                 items[timepoint.label] = blank
                 continue
-            array = self._map_array(timepoint, layer, overlay)
+            items[timepoint.label] = self._map_volume(timepoint, layer, overlay)
             if overlay.range is None:
+                array = volumes.voxels(items[timepoint.label])
                 highest = max(highest, float(np.percentile(array[:: max(1, len(array) // 32)], 99.5)))
-            items[timepoint.label] = volumes.loose_volume(array, self.map_grid, timepoint.label)
         volume = self._sequence(layer, overlay.title, items)
         colours = maps.colour_node(self.scene, self.name, overlay)
         display = volume.GetDisplayNode()
         display.SetAndObserveColorNodeID(colours.GetID())
-        display.SetInterpolate(overlay.kind == "image")  # between lung and "no change" outside it lies no third value
+        display.SetInterpolate(False)  # between lung and "no change" outside it lies no third value
         legend = maps.add_legend(volume, self.name, overlay)
         maps.update_legend(legend, overlay, *maps.set_range(display, overlay, *(overlay.range or (0.0, highest))))
 
-    def _map_array(self, timepoint: TimePointResult, layer: str, overlay: maps.Overlay) -> np.ndarray:
-        """The voxels of a map; outside the lungs, where a change means nothing, it says no change."""
+    def _map_volume(self, timepoint: TimePointResult, layer: str, overlay: maps.Overlay) -> Node:
+        """A map as a volume in no scene; outside the lungs, where a change means nothing, it says no change."""
         box = window(self.grid, self.map_grid)
         image = self._read(timepoint, layer)
-        array = sitk.GetArrayViewFromImage(image)[box].copy()
-        if self.lungs is not None and overlay.kind != "image":
-            np.putmask(array, ~self.lungs[box], overlay.neutral or 0.0)
-        return array
+        volume = volumes.loose_volume(sitk.GetArrayViewFromImage(image)[box], self.map_grid, timepoint.label)
+        if self.lungs is not None:
+            np.putmask(volumes.voxels(volume), ~self.lungs[box], overlay.neutral or 0.0)
+        return volume
 
     def _resampling(self, timepoint: TimePointResult) -> sitk.Transform:
         with transforms.HDF5:

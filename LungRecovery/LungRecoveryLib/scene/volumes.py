@@ -16,6 +16,7 @@ from vtk.util import numpy_support
 
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import Grid, grid_of, same_grid, with_spacing
+from LungRecoveryLib.image_files import read_layer
 from LungRecoveryLib.scene.nodes import Node, add_node
 
 LUNG_WINDOW, LUNG_LEVEL = 1500.0, -600.0
@@ -65,20 +66,6 @@ class Layers:
         while self._waiting and len(self._running) < _READERS + 1:
             path = self._waiting.popleft()
             self._running[path] = self._workers.submit(self._read, path)
-
-
-_LAYER_READER = "NiftiImageIO"  # of every layer that a study holds
-
-
-def read_layer(path: Path) -> sitk.Image:
-    """An image of the study's folder; raises BadInput where it is gone or damaged."""
-    if not path.is_file():
-        raise BadInput(f"{path} is gone: analyse the scans again")
-    try:
-        # Named, or SimpleITK asks HDF5's reader first, which must not run beside the reading of a transform.
-        return sitk.ReadImage(str(path), imageIO=_LAYER_READER)
-    except RuntimeError as error:
-        raise BadInput(f"{path} cannot be read: analyse the scans again") from error
 
 
 def ijk_to_ras(grid: Grid) -> np.ndarray:

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 
 from LungRecoveryLib import grids
 from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.image_files import read_layer
 from LungRecoveryLib.progress import Progress, no_progress
 from LungRecoveryLib.report.dicom.codes import MAPS, SEGMENTS
 from LungRecoveryLib.report.dicom.document import encapsulated
@@ -78,12 +79,12 @@ class _Objects:
         masks = {name: made for name, made in masks.items() if made is not None}
         for name, (made, _) in masks.items():
             self._save(made, f"{name}-masks.dcm")
-        lungs = sitk.ReadImage(str(baseline.layer(self.folder, "lungs")))
+        lungs = read_layer(baseline.layer(self.folder, "lungs"))
         for i, point in enumerate(self.study.followups):
             self.progress("dicom", 0.3 + 0.5 * i / len(self.study.followups), point.label)
             self._save(self._registration(point, sources, identity), f"{point.folder}-registration.dcm")
             for j, layer in enumerate(layer for layer in MAPS if layer in point.files):
-                image = sitk.ReadImage(str(point.layer(self.folder, layer)))
+                image = read_layer(point.layer(self.folder, layer))
                 made = parametric_map(
                     layer,
                     image,
@@ -149,9 +150,7 @@ class _Objects:
 
     def _masks(self, point: TimePointResult) -> dict[str, sitk.Image]:
         """The masks of a time point; those on another grid than the lungs' are laid on it."""
-        found = {
-            layer: sitk.ReadImage(str(point.layer(self.folder, layer))) for layer in SEGMENTS if layer in point.files
-        }
+        found = {layer: read_layer(point.layer(self.folder, layer)) for layer in SEGMENTS if layer in point.files}
         grid = grids.grid_of(found["lungs"])
         return {
             layer: image if grids.same_grid(image, grid) else grids.resample_mask(image, grid)
