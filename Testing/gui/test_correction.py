@@ -132,6 +132,28 @@ def test_lesions_are_edited_and_keep_their_kinds(shown, segment_editor, volumes,
     assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "again.nrrd"))))) == {0, 1}
 
 
+def test_what_is_judged_is_what_is_seen(shown, behave, process_events):
+    """The choices of the section follow the results; a run of the same study, as a correction is, goes back there."""
+    ui = shown.ui
+    combos = (ui.correctTimePointComboBox, ui.readerTimePointComboBox)
+    assert [combo.currentText for combo in combos] == ["Kontrolle", "Kontrolle"]
+    ui.timePointSlider.setValue(1)
+    assert [combo.currentText for combo in combos] == ["day 30", "day 30"]
+    ui.timePointSlider.setValue(0)
+    assert [combo.currentText for combo in combos] == ["baseline", "day 30"]  # nobody judges the baseline
+    ui.readerCommentEdit.text = "left base"
+    ui.timePointSlider.setValue(2)
+    assert [combo.currentText for combo in combos] == ["Kontrolle", "day 30"]
+    assert ui.readerCommentEdit.text == "left base"
+    ui.readerCommentEdit.text = ""
+    ui.timePointSlider.setValue(1)
+    behave(shown, "good")
+    ui.applyButton.click()
+    assert process_events(lambda: not shown.panel.run.running, RUN_SECONDS)
+    assert shown.panel.results.label == "day 30"
+    assert [combo.currentText for combo in combos] == ["day 30", "day 30"]
+
+
 def test_the_reader_overrides_a_verdict(shown, standin, process_events, monkeypatch):
     """A comment is asked for; the job carries verdict and comment."""
     ui = shown.ui

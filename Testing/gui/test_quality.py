@@ -28,8 +28,11 @@ def test_comparisons(views, shown, scene, mode):
         c.GetForegroundVolumeID() for c in composites(scene)
     }
     assert nodes.comparison.GetID() in shows
+    words = {"checkerboard": "in turn", "difference": "white is denser by 400 HU", "edges": "Yellow"}[mode]
+    assert words in shown.ui.compareHint.text
     shown.ui.timePointSlider.setValue(1)
     assert shown.ui.compareComboBox.currentIndex == 0
+    assert shown.ui.compareHint.text == ""
     assert composites(scene)[0].GetForegroundVolumeID() == nodes.maps["jacobian"].GetID()
 
 

@@ -156,11 +156,11 @@ def test_results_survive_saving_and_loading_the_scene(views, shown, scene, stand
 def test_every_file_of_a_study_is_read_once(scene, copied_study, monkeypatch):
     """Reading is most of the time that showing takes: each image once, and `study.json` checked once."""
     from LungRecoveryLib import results
-    from LungRecoveryLib.scene import show_study, volumes
+    from LungRecoveryLib.scene import build, show_study
 
     read, checked = [], []
-    plain, check = volumes.read_layer, results._check
-    monkeypatch.setattr(volumes, "read_layer", lambda path: read.append(path) or plain(path))
+    plain, check = build.read_layer, results._check
+    monkeypatch.setattr(build, "read_layer", lambda path: read.append(path) or plain(path))
     monkeypatch.setattr(results, "_check", lambda content: checked.append(1) or check(content))
     show_study(copied_study, scene, name="counted")
     images = {path for path in copied_study.rglob("*.nii.gz") if path.name != "lobes.nii.gz"}  # they are regions too

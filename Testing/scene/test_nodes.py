@@ -266,6 +266,34 @@ def _as_xml(scene, folder) -> str:
     return path.read_text("utf-8")
 
 
+def test_undo_after_a_run_leaves_the_study_whole(application, truth):
+    """Also where the application lets undo take back volumes, tables, ...; an undo after running again likewise."""
+    import slicer
+
+    from LungRecoveryLib.scene import find_studies, select_timepoint, show_study
+
+    scene = application.scene
+    scene.SetUndoOn()
+    for kind in ("ScalarVolume", "Segmentation", "Table", "Transform", "ColorTable", "Sequence", "PlotSeries"):
+        name = f"vtkMRML{kind}Node"
+        default = getattr(slicer, name)()
+        default.SetUndoEnabled(True)
+        scene.AddDefaultNode(default)
+    mine = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "mine")
+    for _run in range(2):
+        show_study(truth.folder, scene)
+        before = application.nodes()
+        scene.SaveStateForUndo()
+        mine.SetName("changed")
+        for _undo in range(3):
+            scene.Undo()
+            (nodes,) = find_studies(scene)
+            assert set(application.nodes()) >= set(before) - {mine.GetID()}
+            select_timepoint(nodes, "day 30")
+            assert nodes.maps["jacobian"].GetImageData().GetNumberOfPoints() > 0
+        assert scene.GetFirstNodeByName("changed") is None
+
+
 def test_undo_takes_back_what_the_user_did_and_leaves_the_study(application, truth):
     from LungRecoveryLib.scene import select_timepoint, show_study
 

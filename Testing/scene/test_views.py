@@ -68,6 +68,15 @@ def test_a_regions_place_lies_in_it_where_the_change_is_largest(application, stu
         region_point(nodes, "spleen", "day 30", "jacobian")
 
 
+def test_a_map_that_shows_no_change_leads_nowhere(shown):
+    """Where the uncertainty, the lesions or nothing lies over the CT, the first map of a change says where to go."""
+    from LungRecoveryLib.scene import change_map
+
+    _application, nodes = shown
+    assert change_map(nodes, "density_change") == "density_change"
+    assert {change_map(nodes, name) for name in ("uncertainty", "lesions", "", None)} == {"jacobian"}
+
+
 def test_without_a_map_the_place_is_the_regions_middle(shown, truth):
     from LungRecoveryLib.scene import region_point
 

@@ -28,6 +28,7 @@ def test_the_address_comes_before_what_draws_is_imported(small_study, monkeypatc
     monkeypatch.setattr(serve, "import_module", importing)
     monkeypatch.setattr(serve, "require_drawing", lambda _study: None)
     monkeypatch.setattr(serve, "_LAST_WORDS", 0.0)
+    monkeypatch.setattr(serve, "_OPENING", 0.0)
     with pytest.raises(BadInput, match="the study is damaged"):
         serve.serve(serve.Settings(browser=False), lambda address: order.append(address[:7]), small_study)
     assert order == ["http://", "import"]
@@ -39,6 +40,7 @@ def test_without_a_way_to_draw_the_report_is_offered(monkeypatch, small_study):
     monkeypatch.setattr(checks, "_DRAW", "import os; os.abort()")
     monkeypatch.setattr(serve, "import_module", lambda _name: None)
     monkeypatch.setattr(serve, "_LAST_WORDS", 0.0)
+    monkeypatch.setattr(serve, "_OPENING", 0.0)
     result = CliRunner().invoke(app, ["view", str(small_study)])
     assert result.exit_code == 3
     assert "libegl1" in result.output
@@ -60,3 +62,13 @@ def test_the_optimal_window_is_that_of_the_date(small_study):
     assert levels == [-700.0, -730.0, -700.0]
     result.timepoints = [replace(t, parenchyma=None) for t in result.timepoints]
     assert [w["name"] for w in presets(result, "day 30")] == ["lung", "mediastinum"]
+
+
+def test_places_are_told_by_the_patients_sides():
+    """RAS mm: right, front and above are positive; what rounds to nothing has the positive letter."""
+    pytest.importorskip("slicer")
+    from LungRecoveryLib.viewer.readout import along, place
+
+    assert place((63.8, -22.5, -10.5)) == "R 63.8  P 22.5  I 10.5 mm"
+    assert place((-1.0, 2.0, 3.0)) == "L 1.0  A 2.0  S 3.0 mm"
+    assert along(2, (0.0, 0.0, -0.04)) == "S 0.0 mm"

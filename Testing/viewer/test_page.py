@@ -47,6 +47,8 @@ def test_the_time_point_slider_changes_pictures_table_and_verdict(tab):
     tab.page.locator("#timepoints").fill("0")
     tab.wait("window.trame.state.get('timepoint') === 'baseline'")
     assert tab.page.inner_text("#verdict") == "Baseline"
+    assert "nothing to lay over the baseline" in tab.page.inner_text("#explanation")
+    assert not tab.page.locator("#legend").count()
     first = tab.shows(lambda picture: coloured(picture) < 0.5 * coloured(last))  # no map, outlines alone
     assert np.abs(grey_of(first) - grey_of(last)).mean() > 2
     tab.page.keyboard.press("Escape")
@@ -88,6 +90,10 @@ def test_comparisons_and_the_baseline_beside_the_followup(tab):
         tab.wait(f"window.trame.state.get('compare').startsWith('{name.lower()}')")
         new = tab.shows(lambda picture: all(np.abs(grey_of(picture) - other).mean() > 0.3 for other in seen))
         seen.append(grey_of(new))
+        assert tab.page.inner_text("#explanation")
+        if name == "Difference":
+            assert "Follow-up less baseline (HU)" in tab.page.inner_text("#legend")
+        assert tab.page.inner_text(".pane-Green figcaption").endswith(tab.state("compare"))
     tab.page.click("#compare >> text=Edges")
     tab.page.click("text=Beside baseline")
     left = grey_of(tab.picture("Baseline"))
@@ -116,8 +122,10 @@ def test_the_crosshair_follows_the_pointer_with_values_in_units(tab):
     box = tab.page.locator(".pane-Red .picture").bounding_box()
     tab.page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
     tab.wait("document.querySelector('#readout .place').innerText.startsWith('R ')")  # the patient's right is left
+    tab.wait("document.querySelector('.pane-Yellow output').innerText.startsWith('R ')")
     tab.page.mouse.click(box["x"] + 0.7 * box["width"], box["y"] + 0.5 * box["height"])
     tab.wait("document.querySelector('#readout .place').innerText.startsWith('L ')")
+    tab.wait("document.querySelector('.pane-Yellow output').innerText.startsWith('L ')")
     values = {v["title"]: v for v in tab.state("readout")["values"]}
     assert -1100 < float(values["HU, baseline"]["value"].replace("−", "-")) < 1500
     assert values["Jacobian"]["unit"] == "×"
@@ -170,21 +178,43 @@ def test_a_second_tab_and_a_reload_go_on_where_it_was(tab, open_tab, viewer):
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(1280, 720), (820, 1180), pytest.param(1920, 1080, marks=pytest.mark.slow)]
+    ("width", "height"),
+    [
+        (1280, 720),
+        (768, 1024),
+        pytest.param(1024, 768, marks=pytest.mark.slow),
+        pytest.param(1920, 1080, marks=pytest.mark.slow),
+    ],
 )
 def test_it_fits_the_screen_in_light_and_dark(open_tab, width, height):
+    """Nothing is beside the screen, and the pictures stay on it while everything else is looked through."""
     tab = open_tab(width=width, height=height)
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
-    for place in ("#verdict", "#overlay", ".pane-Green img", "#readout", "#timepoints", "#tab-files"):
-        box = tab.page.locator(place).bounding_box()
-        assert box["x"] >= 0, place
-        assert box["x"] + box["width"] <= width + 1, place
-        assert box["y"] + box["height"] <= (height if width > 1080 else 2 * height), place
+    for place in ("#overlay", "#compare", "#tab-files", "#regions tbody tr >> nth=-1"):
+        tab.page.locator(place).scroll_into_view_if_needed()
+        for fixed in (place, "#verdict", ".pane-Green img", "#readout", "#timepoints"):
+            box = tab.page.locator(fixed).bounding_box()
+            assert box["x"] >= -1, fixed
+            assert box["y"] >= -1, fixed
+            assert box["y"] + box["height"] <= height + 1, fixed
+            assert box["x"] + box["width"] <= width + 1 or fixed.startswith("#regions"), fixed
     light = tab.page.evaluate("getComputedStyle(document.querySelector('.panel')).backgroundColor")
     tab.page.click("#theme")
     dark = tab.page.evaluate("getComputedStyle(document.querySelector('.panel')).backgroundColor")
     assert light == "rgb(255, 255, 255)"
     assert dark != light
+
+
+@pytest.mark.slow
+def test_a_finger_places_the_crosshair(open_tab, browser, viewer):
+    """On a tablet, which has no pointer: a touch of the picture does what a click does."""
+    context = browser.new_context(viewport={"width": 768, "height": 1024}, has_touch=True, is_mobile=True)
+    tab = open_tab(viewer.address, context=context)
+    box = tab.page.locator(".pane-Red .picture").bounding_box()
+    for share, side in ((0.3, "R "), (0.7, "L ")):
+        tab.page.touchscreen.tap(box["x"] + share * box["width"], box["y"] + 0.5 * box["height"])
+        tab.wait(f"document.querySelector('#readout .place').innerText.startsWith('{side}')")
+    context.close()
 
 
 def test_what_the_page_may_not_ask_changes_nothing(tab):

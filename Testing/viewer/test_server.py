@@ -3,8 +3,6 @@
 import io
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -151,14 +149,15 @@ def test_a_study_that_is_cut_short(small_study, tmp_path):
     assert "analyse the scans again" in result.output
 
 
-@pytest.mark.slow
-def test_a_damaged_map_ends_in_a_sentence(rendering, damaged_study):
-    done = subprocess.run(
-        [sys.executable, "-m", "LungRecoveryLib.cli", "view", str(damaged_study), "--no-browser"],
-        capture_output=True, encoding="utf-8", timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "jacobian.nii.gz cannot be read: analyse the scans again" in done.stderr
+def test_a_damaged_map_ends_in_a_sentence(start, damaged_study, open_tab):
+    """In the terminal and in the page, where it stays when the server has gone."""
+    running = start(damaged_study)
+    tab = open_tab(running.address, ready=False)
+    assert running.process.wait(300) == 2
+    tab.page.wait_for_selector(".ended")
+    sentence = "jacobian.nii.gz cannot be read: analyse the scans again"
+    assert sentence in tab.page.inner_text("#failure")
+    assert sentence in "".join(running.errors)
 
 
 def test_without_its_packages_the_report_is_offered(monkeypatch, small_study, tmp_path):

@@ -34,6 +34,7 @@ class CorrectionSection:
     def __init__(self, panel: "Panel"):
         self.panel, self.ui = panel, panel.ui
         self._filling = False
+        self._recorded = ""
         for value, title in reader_verdicts().items():
             self.ui.readerVerdictComboBox.addItem(title, value)
         self.ui.editLungsButton.connect("clicked()", lambda: self.panel.attempt(lambda: self._edit("lungs")))
@@ -52,13 +53,27 @@ class CorrectionSection:
             (self.ui.correctTimePointComboBox, labels),
             (self.ui.readerTimePointComboBox, labels[1:]),
         ):
-            before = combo.currentText
             combo.clear()
             combo.addItems(choices)
-            combo.setCurrentIndex(choices.index(before) if before in choices else len(choices) - 1)
         self._filling = False
+        if shown is not None:
+            _choose(self.panel.results.label, self.ui.correctTimePointComboBox, self.ui.readerTimePointComboBox)
         self.update_buttons()
         self._show_reader()
+
+    def follow(self, label: str) -> None:
+        """Choose the time point that the results show: what is judged is what is seen.
+
+        A verdict whose comment is being written stays with its follow-up while the reader looks at another one.
+        """
+        _choose(label, self.ui.correctTimePointComboBox)
+        if not self._writing:
+            _choose(label, self.ui.readerTimePointComboBox)
+
+    @property
+    def _writing(self) -> bool:
+        """Whether the reader has written what is not recorded yet."""
+        return self.ui.readerCommentEdit.text.strip() != self._recorded
 
     def update_buttons(self) -> None:
         """Enable editing what the study holds, and measuring again once there is something that was edited."""
@@ -82,7 +97,8 @@ class CorrectionSection:
         reader = quality.get("reader") or {}
         combo = self.ui.readerVerdictComboBox
         combo.setCurrentIndex(max(combo.findData(reader.get("verdict", "accepted")), 0))
-        self.ui.readerCommentEdit.setText(reader.get("comment", ""))
+        self._recorded = reader.get("comment", "").strip()
+        self.ui.readerCommentEdit.setText(self._recorded)
         said = _("Recorded.") if reader else _("The quality check says: {verdict}.")
         self.ui.readerLabel.setText(said.format(verdict=verdicts()[quality["verdict"]]))
 
@@ -116,6 +132,13 @@ def edited(shown: "ShownStudy") -> dict[tuple[str, str], Any]:
 
     copies = [node for node in shown.nodes.others if node.GetAttribute(ROLE) == _ROLE]
     return {(node.GetAttribute(LABEL), node.GetAttribute(LAYER)): node for node in copies}
+
+
+def _choose(label: str, *combos: Any) -> None:
+    """Choose a time point wherever it is among the choices."""
+    for combo in combos:
+        if combo.findText(label) >= 0:
+            combo.setCurrentIndex(combo.findText(label))
 
 
 def _edited_words(shown: "ShownStudy") -> str:

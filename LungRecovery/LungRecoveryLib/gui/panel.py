@@ -89,14 +89,16 @@ class Panel:
     def time_point_changed(self) -> None:
         """The results show another time point."""
         self.quality.refresh()
+        self.correction.follow(self.results.label)
 
     def show_results(self, run: StudyRun) -> ShownStudy:
         """Bring the study of a run that ended well into the scene and into the views."""
+        before = self.results.label if self.shown is not None else None
         found = self.logic.show(run)
         self._find_studies(found.name)
         for section in (self.ui.resultsSection, self.ui.qualitySection, self.ui.exportSection):
             section.collapsed = False
-        self.results.show()
+        self.results.show(before if before in found.nodes.labels else None)
         return found
 
     def choose_study(self, study: ShownStudy) -> None:
@@ -162,9 +164,9 @@ class Panel:
         self._show_study()
 
     def _show_study(self) -> None:
+        self.correction.refresh()
         self.results.refresh()
         self.quality.refresh()
-        self.correction.refresh()
 
     def _observe(self) -> None:
         scene = slicer.mrmlScene

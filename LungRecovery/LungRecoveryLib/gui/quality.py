@@ -105,6 +105,9 @@ class QualitySection:
     def _update_fade(self) -> None:
         for widget in (self.ui.fadeSlider, self.ui.fadeLabel):
             widget.setEnabled(self._mode == "fade")
+        meaning = _meaning(self._mode)
+        self.ui.compareHint.setText(meaning)
+        self.ui.compareHint.setVisible(bool(meaning))
 
     def _fade(self, value: int) -> None:
         from LungRecoveryLib import scene
@@ -138,6 +141,17 @@ class QualitySection:
             )
 
 
+def _meaning(mode: str) -> str:
+    """What a comparison shows, in a sentence; empty for none."""
+    if mode == "flicker":
+        return _("The baseline and the follow-up in turn: what fits lies still.")
+    if not mode:
+        return ""
+    from LungRecoveryLib.scene.comparison import meanings
+
+    return meanings()[mode]
+
+
 def landmarks_problem(baseline: Any, followup: Any) -> str:
     """What is wrong with two lists of points; empty where nothing is."""
     if baseline is None or followup is None:
@@ -161,7 +175,7 @@ def measures(quality: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("lung_dice", _("Lung overlap (Dice)"), "{:.3f}", _("1: the lungs cover each other")),
         ("lung_hd95_mm", _("Lung surfaces apart (HD95)"), "{:.1f} mm", _("95th percentile of the surface distance")),
         ("inverse_mean_mm", _("Inverse consistency, mean"), "{:.2f} mm", _("Forth and back again misses by this much")),
-        ("inverse_p95_mm", _("Inverse consistency, 95 %"), "{:.2f} mm", _("95th percentile of that miss")),
+        ("inverse_p95_mm", _("Inverse consistency, 95th percentile"), "{:.2f} mm", _("95th percentile of that miss")),
         ("similarity_before", _("Similarity before"), "{:.3f}", _("Local correlation in the lung, 1 is alike")),
         ("similarity_after", _("Similarity after"), "{:.3f}", _("Local correlation in the lung, 1 is alike")),
         ("volume_ratio", _("Lung volume ratio"), "{:.3f}", _("Follow-up / baseline, from the lung masks")),

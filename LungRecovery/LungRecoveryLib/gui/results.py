@@ -11,7 +11,6 @@ from slicer.i18n import tr as _
 if TYPE_CHECKING:
     from LungRecoveryLib.gui.panel import Panel
 
-_DECIMALS = {"ratio": 2, "difference": 0, "likeness": 2, "amount": 1, "image": 0, "segments": 0}
 _REACH = 4.0
 
 
@@ -73,12 +72,12 @@ class ResultsSection:
             self._show_range()
         self._time_point_shown()
 
-    def show(self) -> None:
-        """Show the study in the views, in its own layout."""
+    def show(self, label: str | None = None) -> None:
+        """Show the study in the views, in its own layout, at a time point (default: the last one)."""
         from LungRecoveryLib import scene
 
         self.show_layout()
-        scene.show_in_views(self.panel.shown.nodes)
+        scene.show_in_views(self.panel.shown.nodes, label)
         self.refresh()
         self._link_views(self.ui.linkViewsCheckBox.checked)
 
@@ -97,9 +96,8 @@ class ResultsSection:
         if self.panel.shown is None or not 0 <= row < self.ui.regionTable.rowCount:
             return
         nodes, region = self.panel.shown.nodes, self.ui.regionTable.item(row, 0).data(qt.Qt.UserRole)
-        overlay = self.overlay
-        name = overlay.name if overlay is not None else None
-        point = self.panel.attempt(lambda: scene.region_point(nodes, region, self.label, name))
+        change = scene.change_map(nodes, self.overlay.name if self.overlay is not None else None)
+        point = self.panel.attempt(lambda: scene.region_point(nodes, region, self.label, change))
         if point is not None:
             scene.jump_to(nodes.scene, point)
             scene.show_region(nodes, region)
@@ -212,9 +210,8 @@ class ResultsSection:
         self.ui.rangeUnitLabel.setText(_kinds_of_lesion() if kinds else overlay.unit if has_range else "")
         if has_range:
             low, high = scene.range_now(shown.nodes, overlay.name)
-            decimals = _DECIMALS[overlay.kind]
-            self.ui.rangeWidget.decimals = decimals
-            self.ui.rangeWidget.singleStep = 10.0**-decimals * 5 if decimals else 10.0
+            self.ui.rangeWidget.decimals = overlay.decimals
+            self.ui.rangeWidget.singleStep = overlay.step
             self.ui.rangeWidget.setRange(*reach(overlay, low, high))
             self.ui.rangeWidget.setValues(low, high)
 

@@ -21,6 +21,7 @@ from LungRecoveryLib.scene.show import DEFAULT_NAME, Opening, find_studies, show
 from LungRecoveryLib.scene.tables import label_of_row, region_of_row
 from LungRecoveryLib.scene.transforms import landmark_errors
 from LungRecoveryLib.scene.views import (
+    change_map,
     jump_to,
     overlays,
     range_now,
@@ -47,6 +48,7 @@ __all__ = [
     "StudyNodes",
     "TimePointNodes",
     "add_layout",
+    "change_map",
     "find_studies",
     "jump_to",
     "label_of_row",

@@ -12,9 +12,21 @@ from LungRecoveryLib.scene.views import show_layers, show_legend
 from LungRecoveryLib.scene.volumes import image_data, show_as_ct, voxels, vtk_matrix
 
 MODES = ("fade", "checkerboard", "difference", "edges")
+DIFFERENCE_HU = 400.0  # black at that much less, white at that much more
 _SQUARE_MM = 25.0
 _EDGE_HU = -500.0
-_DIFFERENCE_WINDOW = 800.0
+
+
+def meanings() -> dict[str, str]:
+    """What each comparison shows, in a sentence."""
+    return {
+        "fade": _("The follow-up over the baseline: what fits lies still while one fades into the other."),
+        "checkerboard": _("Squares of both scans in turn: contours run on from one to the next where they fit."),
+        "difference": _(
+            "HU of the follow-up less HU of the baseline: white is denser by {hu} HU or more, black less dense."
+        ).format(hu=f"{DIFFERENCE_HU:g}"),
+        "edges": _("Yellow: the contours of the follow-up, over the CT of the baseline."),
+    }
 
 
 def set_comparison(nodes: StudyNodes, label: str, mode: str | None) -> None:
@@ -78,7 +90,7 @@ def _display(nodes: StudyNodes, volume: Node, mode: str) -> None:
     display.SetInterpolate(mode != "edges")
     display.SetApplyThreshold(mode == "edges")
     if mode == "difference":
-        display.SetWindowLevel(_DIFFERENCE_WINDOW, 0.0)
+        display.SetWindowLevelMinMax(-DIFFERENCE_HU, DIFFERENCE_HU)
     elif mode == "edges":
         display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeYellow")
         display.SetWindowLevelMinMax(0.0, 1.0)

@@ -29,7 +29,7 @@ class Overlay:
     """A map that can be laid over the CT.
 
     `kind`: "ratio" (no change at 1, logarithmic), "difference" (at 0), "likeness" (1 alike, nothing drawn there),
-    "amount" (from 0 up), "image" (grey values) or "segments". `range` is what the colours span at first, in `unit`;
+    "amount" (from 0 up) or "segments". `range` is what the colours span at first, in `unit`;
     None: taken from the voxels.
     """
 
@@ -44,6 +44,18 @@ class Overlay:
     def neutral(self) -> float | None:
         """The value that means no change, None where there is no such value."""
         return {"ratio": 1.0, "difference": 0.0, "likeness": 1.0}.get(self.kind)
+
+    @property
+    def decimals(self) -> int:
+        """To how many decimals a value is told: those that matter for what the colours span."""
+        if self.kind == "amount":
+            return 0 if self.range is not None and self.range[1] >= 20 else 1
+        return {"ratio": 2, "likeness": 2}.get(self.kind, 0)
+
+    @property
+    def step(self) -> float:
+        """By how much an end of the range is moved at a time."""
+        return 5 * 10.0**-self.decimals if self.decimals else 10.0
 
     @property
     def legend_title(self) -> str:
@@ -94,7 +106,14 @@ def known_overlays() -> dict[str, Overlay]:
             (0.0, 1.0),
             _("Structural similarity of the follow-up to the baseline, from 1 (alike) down"),
         ),
-        Overlay("enhanced", _("Enhanced parenchyma"), "", "image", None, _("CT with the parenchyma enhanced")),
+        Overlay(
+            "enhanced",
+            _("Enhanced parenchyma"),
+            _("HU above healthy"),
+            "amount",
+            (0.0, 300.0),
+            _("HU above what the scan's own healthy parenchyma measures, airways and vessels filled in"),
+        ),
         Overlay("lesions", _("Lesions"), "", "segments", None, _("Abnormal lung as segmented")),
         Overlay(
             "uncertainty",
@@ -129,8 +148,6 @@ def strength(values: np.ndarray, overlay: Overlay, low: float, high: float) -> n
 def colours(overlay: Overlay, low: float, high: float) -> np.ndarray:
     """(COLOURS, 4) RGBA in 0..1 of evenly spaced values from low to high; alpha is 0 where nothing is drawn."""
     at = strength(np.linspace(low, high, COLOURS), overlay, low, high)
-    if overlay.kind == "image":
-        return np.column_stack([at, at, at, at > 0])
     stops = np.array([_rgb(c) for c in _stops(overlay)])
     places = np.linspace(-1 if overlay.neutral is not None and overlay.kind != "likeness" else 0, 1, len(stops))
     table = np.column_stack([np.interp(at, places, stops[:, c]) for c in range(3)])

@@ -102,10 +102,15 @@ class StudyNodes:
 
 
 def add_node(scene: Node, class_name: str, name: str) -> Node:
-    """A new node in a scene, of a class that the scene need not know yet."""
+    """A new node in a scene, of a class that the scene need not know yet.
+
+    Undo leaves it alone, also where the application lets undo take back nodes of that class: a study is whole or gone.
+    """
     if not scene.IsNodeClassRegistered(class_name):
         scene.RegisterNodeClass(getattr(slicer, class_name)())
-    return scene.AddNewNodeByClass(class_name, name)
+    node = scene.AddNewNodeByClass(class_name, name)
+    node.SetUndoEnabled(False)
+    return node
 
 
 def module_logic(module: str, class_name: str) -> Any:

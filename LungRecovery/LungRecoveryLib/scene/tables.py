@@ -13,6 +13,7 @@ from typing import Any
 import vtk
 
 from LungRecoveryLib import RESEARCH_USE_ONLY
+from LungRecoveryLib.recovery.score import COMPLETE
 from LungRecoveryLib.report import text
 from LungRecoveryLib.report.tables import regions as ordered_regions
 from LungRecoveryLib.results import StudyResult, TimePointResult
@@ -48,7 +49,7 @@ def add_region_table(scene: Node, name: str, study: StudyResult, timepoint: Time
     names = {r: n for r, n in ordered_regions(study).items() if r in timepoint.density or r in timepoint.scores}
     columns: dict[str, list[str]] = {_("Region"): list(names.values())}
     if not timepoint.baseline:
-        columns[_("Class")] = [text.get(timepoint.scores, region, "class") or "" for region in names]
+        columns[_("Class")] = [_region_class(timepoint, region) for region in names]
         for key, measure in text.SCORES.items():
             columns[_title(measure)] = [_measure(timepoint.scores, region, key, measure) for region in names]
         for key, measure in text.CHANGE.items():
@@ -122,6 +123,14 @@ def _cell(value: float | None, decimals: int) -> str:
 
 def _change(timepoint: TimePointResult, key: str) -> Any:
     return timepoint.change if key.startswith("density") else timepoint.jacobian
+
+
+def _region_class(timepoint: TimePointResult, region: str) -> str:
+    """The class of a region; one with hardly anything abnormal at either date has nothing to recover from."""
+    found = text.get(timepoint.scores, region, "class") or ""
+    abnormal = text.get(timepoint.density, region, "abnormal_percent")
+    spared = text.get(timepoint.scores, region, "tissue_recovery") is None and abnormal is not None
+    return _("not affected") if found == COMPLETE and spared else found
 
 
 def _verdict(timepoint: TimePointResult) -> str:

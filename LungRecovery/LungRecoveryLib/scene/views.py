@@ -150,6 +150,12 @@ def region_point(nodes: StudyNodes, region: str, label: str, map_name: str | Non
     return tuple(float(v) for v in point[:3])
 
 
+def change_map(nodes: StudyNodes, chosen: str | None) -> str | None:
+    """The map that says where a region changed most: the chosen one where it shows a change, else the first."""
+    shown = [overlay.name for overlay in overlays(nodes) if overlay.neutral is not None]
+    return chosen if chosen in shown else next(iter(shown), None)
+
+
 def jump_to(scene: Node, point: tuple[float, float, float]) -> None:
     """Let all slice views show a point, RAS mm, and put the crosshair there."""
     slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *point, slicer.vtkMRMLSliceNode.OffsetJumpSlice)

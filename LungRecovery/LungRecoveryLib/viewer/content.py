@@ -9,12 +9,13 @@ from LungRecoveryLib.report.checks import quality_table, sources
 from LungRecoveryLib.report.tables import Table, region_level
 from LungRecoveryLib.results import StudyResult, TimePointResult
 from LungRecoveryLib.scene import Overlay, StudyNodes, label_of_row, overlays, region_of_row
+from LungRecoveryLib.scene.comparison import DIFFERENCE_HU, meanings
 from LungRecoveryLib.scene.maps import label_count
 from LungRecoveryLib.scene.nodes import Node
 from LungRecoveryLib.scene.segmentations import lesion_colours, lesion_titles
+from LungRecoveryLib.scene.sequences import item
 
 _STOPS = 65  # of the legend's gradient
-_STEPS = {"ratio": 0.05, "difference": 10.0, "likeness": 0.05, "amount": 0.1, "image": 1.0}
 _LIMITS = {"ratio": (0.1, 5.0), "difference": (-1000.0, 1000.0), "likeness": (0.0, 1.0)}
 
 
@@ -41,10 +42,26 @@ def overlay_choices(nodes: StudyNodes) -> list[dict]:
     ]
 
 
+def explanation(nodes: StudyNodes, compare: str, overlay: str) -> str:
+    """What is seen, in a sentence, where colours and numbers do not say it."""
+    if compare:
+        return meanings()[compare]
+    if overlay in nodes.maps and item(nodes, overlay, nodes.selected) is None:
+        return "There is nothing to lay over the baseline here: this map shows changes since then."
+    return ""
+
+
+def difference_legend() -> dict:
+    """The greys of the difference between follow-up and baseline."""
+    labels = [{"at": 25 * i, "text": _plain(DIFFERENCE_HU * (i - 2) / 2)} for i in range(5)]
+    gradient = "linear-gradient(to right, #000, #fff)"
+    return {"title": "Follow-up less baseline (HU)", "labels": labels, "gradient": gradient, "ranged": False}
+
+
 def range_limits(overlay: Overlay, highest: float) -> dict:
     """Between what the ends of an overlay's range may be chosen, and in what steps."""
     low, high = _LIMITS.get(overlay.kind, (0.0, max(highest * 2, 1.0)))
-    return {"lowest": low, "highest": high, "step": _STEPS.get(overlay.kind, 1.0)}
+    return {"lowest": low, "highest": high, "step": overlay.step}
 
 
 def lesion_kinds() -> list[dict]:
@@ -66,11 +83,12 @@ def legend(nodes: StudyNodes, overlay: Overlay, low: float, high: float) -> dict
         red, green, blue = (round(255 * c) for c in rgba[:3])
         stops.append(f"rgba({red},{green},{blue},{rgba[3]:.2f}) {100 * share:.1f}%")
     labels = [
-        {"at": 100 * (value - low) / (high - low), "text": f"{value:.3g}".replace("-", "−")}
+        {"at": 100 * (value - low) / (high - low), "text": _plain(value)}
         for value in np.linspace(low, high, label_count(overlay, low, high))
     ]
     gradient = f"linear-gradient(to right, {', '.join(stops)})"
-    return {"title": overlay.legend_title, "low": low, "high": high, "labels": labels, "gradient": gradient}
+    shown = {"title": overlay.legend_title, "low": low, "high": high, "labels": labels, "gradient": gradient}
+    return shown | range_limits(overlay, high) | {"ranged": True}
 
 
 def region_table(nodes: StudyNodes, label: str) -> dict:
@@ -105,6 +123,11 @@ def scans(result: StudyResult) -> dict:
 def account(result: StudyResult, label: str) -> list[str]:
     """What a time point shows, where, and how far its registration can be trusted, in sentences."""
     return text.account(result, next(t for t in result.timepoints if t.label == label))
+
+
+def _plain(value: float) -> str:
+    """A number as a legend says it."""
+    return f"{value:.3g}".replace("-", "−")
 
 
 def _report_table(table: Table) -> dict[str, Any]:

@@ -30,6 +30,8 @@ _TOP = {
     STUDY_FILE: "Everything, for programs",
 }
 
+_TITLES = {"ct": "CT", "hu_change": "HU change", "warped": "CT, laid on the baseline"}
+
 
 @dataclass(frozen=True)
 class File:
@@ -46,7 +48,7 @@ def study_files(folder: Path, result: StudyResult) -> dict[str, File]:
     found = [File(name, title, "Report and tables", Path(folder) / name) for name, title in _TOP.items()]
     for timepoint in result.timepoints:
         for layer, place in timepoint.files.items():
-            title = layer.replace("_", " ").capitalize()
+            title = _TITLES.get(layer) or layer.replace("_", " ").capitalize()
             found.append(File(place, title, text.title(timepoint), timepoint.layer(folder, layer)))
     figures = sorted((Path(folder) / FIGURES).glob("*.png"))
     found += [File(f"{FIGURES}/{p.name}", p.stem.replace("_", " ").capitalize(), "Figures", p) for p in figures]

@@ -10,7 +10,7 @@ from LungRecoveryLib.errors import BadInput, LungRecoveryError
 from LungRecoveryLib.results import StudyResult
 from LungRecoveryLib.scene import StudyNodes
 from LungRecoveryLib.viewer import charts, content, downloads, readout, windows
-from LungRecoveryLib.viewer.views import BASELINE, EDGES, PLANES, Point, SliceViews
+from LungRecoveryLib.viewer.views import AXES, BASELINE, EDGES, PLANES, Point, SliceViews
 
 _SOON = 0.04  # seconds: what changes with every move of the pointer is sent at most this often
 _PATIENCE = 3.0  # seconds that reading on waits for the first picture, which it would slow down
@@ -96,7 +96,7 @@ class StudyPage:
             state.phase = "ready"
         self.choose_timepoint(nodes.labels[-1])
         self.views.show(self._shown_views())
-        self.place(scene.region_point(nodes, "lungs", nodes.selected, self.overlay or None))
+        self._go_to_region("lungs")
         self.views.fit()
 
     def _take_in(self, nodes: StudyNodes, unread: int) -> None:
@@ -173,7 +173,7 @@ class StudyPage:
         if self.overlay not in self.nodes.maps or not low < high:
             raise ValueError(low, high)
         scene.set_range(self.nodes, self.overlay, low, high)
-        self._tell_range()
+        self._tell_legend()
         self.views.draw()
 
     def default_range(self) -> None:
@@ -236,8 +236,7 @@ class StudyPage:
             self.state.region = ""
             scene.show_region(self.nodes, None)
         else:
-            overlay = self.overlay if self.overlay in self.nodes.maps else None
-            self.place(scene.region_point(self.nodes, region, self.nodes.selected, overlay))
+            self._go_to_region(region)
             scene.show_region(self.nodes, region)
             self.state.region = region
         self.views.draw()
@@ -284,6 +283,11 @@ class StudyPage:
     def _at_baseline(self) -> bool:
         return self.nodes.timepoints[self.nodes.selected].baseline
 
+    def _go_to_region(self, region: str) -> None:
+        """Go to where a region changed most."""
+        change = scene.change_map(self.nodes, self.overlay)
+        self.place(scene.region_point(self.nodes, region, self.nodes.selected, change))
+
     def _show(self) -> None:
         """Show the chosen time point with the chosen map, or compared with the baseline."""
         label = self.nodes.selected
@@ -299,7 +303,7 @@ class StudyPage:
         for legend in self.nodes.legends.values():
             legend.SetVisibility(False)  # the page draws its own, which scales with the text
         self.state.update({"overlay": self.overlay, "compare": self.compare, "opacity": self.opacity})
-        self._tell_range()
+        self._tell_legend()
         self._soon("readout", self._tell_readout)
         self.views.draw()
 
@@ -316,16 +320,17 @@ class StudyPage:
         one = _VIEWS_OF[self.plane]
         return {"three": tuple(PLANES), "beside": (BASELINE, one), "single": (one,)}[self.layout]
 
-    def _tell_range(self) -> None:
-        """The range of the map's colours and its legend."""
-        state = self.state
-        state.kinds = content.lesion_kinds() if self.overlay == "lesions" else []
-        if self.overlay not in self.nodes.maps:
-            state.legend = None
-            return
-        low, high = scene.range_now(self.nodes, self.overlay)
-        overlay = scene.maps.overlay_of(self.overlay)
-        state.legend = content.legend(self.nodes, overlay, low, high) | content.range_limits(overlay, high)
+    def _tell_legend(self) -> None:
+        """What the colours over the CT mean: those of the chosen map, or of the comparison."""
+        state, legend = self.state, None
+        state.kinds = content.lesion_kinds() if self.overlay == "lesions" and not self.compare else []
+        state.explanation = content.explanation(self.nodes, self.compare, self.overlay)
+        if self.compare == "difference":
+            legend = content.difference_legend()
+        elif self.overlay in self.nodes.maps and not state.explanation:
+            overlay, ends = scene.maps.overlay_of(self.overlay), scene.range_now(self.nodes, self.overlay)
+            legend = content.legend(self.nodes, overlay, *ends)
+        state.legend = legend
 
     def _tell_readout(self) -> None:
         self.state.readout = readout.read(self.nodes, self._under or self.views.crosshair)
@@ -336,7 +341,9 @@ class StudyPage:
         for name, place in self.views.positions().items():
             plane = self.views.views[name].orientation
             panes.append(
-                {"view": name, "plane": plane, "edges": list(EDGES[plane]), "baseline": name == BASELINE} | place
+                {"view": name, "plane": plane, "edges": list(EDGES[plane]), "baseline": name == BASELINE}
+                | place
+                | {"place": readout.along(AXES[plane], self.views.views[name].centre)}
             )
         self.state.panes = panes
 

@@ -9,8 +9,8 @@ from LungRecoveryLib.scene.segmentations import BINARY
 
 Point = tuple[float, float, float]
 
-_DECIMALS = {"ratio": 2, "difference": 0, "likeness": 2, "amount": 1, "image": 0}
 _CT = "ct"
+_LETTERS = (("R", "L"), ("A", "P"), ("S", "I"))
 _WHOLE = "lungs"  # said of every point in the lung, so it tells nothing beside a part
 
 
@@ -23,17 +23,21 @@ def read(nodes: StudyNodes, point: Point) -> dict:
     if not nodes.timepoints[nodes.selected].baseline:
         values.append(_entry(f"HU, {nodes.selected}", shown, 0, ""))
         for overlay in overlays(nodes):
-            if overlay.name in nodes.maps and overlay.kind in _DECIMALS:
-                inside = regions or overlay.kind == "image"
-                value = value_at(nodes.maps[overlay.name], point) if inside else None
-                values.append(_entry(overlay.title, value, _DECIMALS[overlay.kind], _unit(overlay)))
+            if overlay.name in nodes.maps:
+                value = value_at(nodes.maps[overlay.name], point) if regions else None
+                values.append(_entry(overlay.title, value, overlay.decimals, _unit(overlay)))
     return {"place": place(point), "values": values, "region": ", ".join(_finest(regions))}
 
 
 def place(point: Point) -> str:
     """A point of RAS mm as a reader says it: how far to the right or left, in front or behind, above or below."""
-    letters = (("R", "L"), ("A", "P"), ("S", "I"))
-    return "  ".join(f"{pair[value < 0]} {abs(value):.1f}" for value, pair in zip(point, letters, strict=True)) + " mm"
+    return "  ".join(along(axis, point).removesuffix(" mm") for axis in range(3)) + " mm"
+
+
+def along(axis: int, point: Point) -> str:
+    """How far a point of RAS mm lies along one of the axes."""
+    value = round(point[axis], 1)
+    return f"{_LETTERS[axis][value < 0]} {abs(value):.1f} mm"
 
 
 def value_at(volume: Node, point: Point) -> float | None:

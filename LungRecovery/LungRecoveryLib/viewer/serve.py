@@ -25,6 +25,7 @@ STATIC = Path(__file__).with_name("static")
 _ROUTE = "lungrecovery"
 _PAGE = "LungRecoveryLib.viewer.page"  # with VTK and Slicer, whose import takes seconds
 _LAST_WORDS = 2.0  # seconds for which a page can take in why the server ends
+_OPENING = 20.0  # seconds that a browser may take to open the page
 _LOOK = 0.05  # seconds in which the page learns what comes next
 
 
@@ -67,11 +68,12 @@ class _Session:
         self.analysis: Analysis | None = None
         self.failure: Exception | None = None
         self.tasks: set[asyncio.Task] = set()
-        self.ended = asyncio.Event()
+        self.ended, self.seen = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
         """Everything from the first import to the end of the server."""
         _quiet()
+        asyncio.get_running_loop().set_exception_handler(_let_go)
         from trame.app import get_server
 
         self.server = get_server(self.access.cookie, client_type="vue3")  # a name of its own: each runs but once
@@ -80,6 +82,7 @@ class _Session:
         self.server.controller.trigger("run")(self._again)
         self.server.controller.trigger("cancel")(self._cancel)
         self.server.controller.on_server_bind.add(self._guard)
+        self.server.controller.on_client_connected.add(self.seen.set)
         running = asyncio.ensure_future(self._start())
         ready = asyncio.ensure_future(self.server.ready)
         await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -160,8 +163,14 @@ class _Session:
             self.failure = error
             with self.state as state:
                 state.failure, state.phase = str(error), "broken"
-            await asyncio.sleep(_LAST_WORDS)
+            await self._last_words()
             self.ended.set()
+
+    async def _last_words(self) -> None:
+        """Wait until the page has taken in why the server ends, if one is being opened."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.seen.wait(), _OPENING if self.settings.browser else _LAST_WORDS)
+        await asyncio.sleep(_LAST_WORDS)
 
     async def _open(self, folder: Path, result: StudyResult) -> None:
         """Show a study as soon as its first pictures can be drawn."""
@@ -215,6 +224,12 @@ class _Session:
         if not task.cancelled() and task.exception() is not None:
             self.failure = task.exception()
             self.ended.set()
+
+
+def _let_go(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of a picture that was on its way to a page that is closed by now."""
+    if not isinstance(context.get("exception"), ConnectionResetError):
+        loop.default_exception_handler(context)
 
 
 def _quiet() -> None:

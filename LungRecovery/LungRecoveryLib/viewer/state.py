@@ -20,6 +20,7 @@ def initial() -> dict[str, Any]:
         "overlay": "",
         "opacity": 0.6,
         "legend": None,
+        "explanation": "",
         "kinds": [],
         "windows": [],
         "window_now": "lung",

@@ -24,6 +24,8 @@ BASELINE = "Baseline"
 """The view beside the others that always shows the baseline, in the plane of the view that it accompanies."""
 EDGES = {"Axial": "RLAP", "Sagittal": "APSI", "Coronal": "RLSI"}
 """What lies at the left, right, top and bottom of a view."""
+AXES = {"Axial": 2, "Sagittal": 0, "Coronal": 1}
+"""The axis of RAS across which the slices of a plane lie."""
 
 _MOVING_QUALITY, _STILL_QUALITY = 80, 95  # of JPEG
 _PICTURES_PER_SECOND = 30.0
@@ -75,6 +77,12 @@ class View:
     def orientation(self) -> str:
         """Axial, Sagittal or Coronal."""
         return self.node.GetOrientation()
+
+    @property
+    def centre(self) -> Point:
+        """The point, RAS mm, in the middle of the view."""
+        matrix = self.node.GetSliceToRAS()
+        return matrix.GetElement(0, 3), matrix.GetElement(1, 3), matrix.GetElement(2, 3)
 
     def point_at(self, x: int, y: int) -> Point:
         """The point, RAS mm, at a pixel of the view, counted from its lower left."""
