@@ -20,6 +20,7 @@ def main(study: Path, picture: Path, width: int = 1280, height: int = 720) -> No
             address = viewer.stdout.readline().removeprefix("viewer: ").strip()
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
+            page.set_default_timeout(300_000)  # a computer may be busy
             page.goto(address)
             page.wait_for_function(
                 "[...document.querySelectorAll('.pane img')].filter((i) => i.naturalWidth > 100).length === 3"
