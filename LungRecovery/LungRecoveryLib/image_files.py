@@ -4,9 +4,7 @@ import gzip
 import math
 import os
 import re
-import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,6 @@ MINIMUM_VOXELS = 5
 MOST_VOXELS = 4_000_000_000
 _BEST_DEFLATE = 1032  # how many bytes a byte of a compressed file can stand for, at most
 _GZIP, _HEADER = 31, 352  # zlib's name for the format of gzip; bytes before the voxels of a NIfTI file
-_NIFTI_KINDS = {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 64: "<f8", 256: "i1", 512: "<u2", 768: "<u4"}
 _MOST_EXTRA = 1 << 27  # bytes after the voxels, which some programs leave
 _FORMATS = {
     ".nii": "NIfTI", ".nii.gz": "NIfTI", ".hdr": "NIfTI", ".img": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD",
@@ -73,6 +70,8 @@ def read_layer(path: Path) -> sitk.Image:
     ITK takes a compressed file that was cut short or changed for whole, with zeros or nonsense in it: so the voxels are
     unpacked here, which compares the checksum, and ITK reads the header alone. Several threads may read at a time.
     """
+    import nibabel
+
     if not path.is_file():
         raise BadInput(f"{path} is gone: analyse the scans again")
     header = sitk.ImageFileReader()
@@ -82,21 +81,14 @@ def read_layer(path: Path) -> sitk.Image:
         header.ReadImageInformation()
         packed = path.read_bytes()
         room = min(_HEADER + 4 * math.prod(header.GetSize()), _BEST_DEFLATE * len(packed))  # most of them hold floats
-        image = sitk.GetImageFromArray(_voxels(zlib.decompress(packed, _GZIP, room), header.GetSize()))
-    except (RuntimeError, ValueError, KeyError, struct.error, zlib.error) as error:
+        content = nibabel.Nifti1Image.from_bytes(zlib.decompress(packed, _GZIP, room))
+        image = sitk.GetImageFromArray(np.asarray(content.dataobj).T)
+    except (RuntimeError, ValueError, zlib.error, nibabel.wrapstruct.WrapStructError) as error:
         raise BadInput(f"{path} cannot be read: analyse the scans again") from error
     image.SetOrigin(header.GetOrigin())
     image.SetSpacing(header.GetSpacing())
     image.SetDirection(header.GetDirection())
     return image
-
-
-def _voxels(content: bytes, size: Sequence[int]) -> np.ndarray:
-    """The voxels (z, y, x) of an unpacked NIfTI file of a size (x, y, z)."""
-    (code,) = struct.unpack_from("<h", content, 70)
-    offset, slope, shift = struct.unpack_from("<3f", content, 108)
-    voxels = np.frombuffer(content, _NIFTI_KINDS[code], math.prod(size), int(offset)).reshape(size[::-1])
-    return voxels if slope in (0.0, 1.0) and shift == 0 else voxels * np.float32(slope) + np.float32(shift)
 
 
 def check_plausible(path: Path, name: str) -> None:
