@@ -24,7 +24,8 @@ def fill_lung(work: Working, air: np.ndarray, forbidden: np.ndarray, lateral: in
     (-1 for the right lung, 1 for the left one). Four steps, none of which can go far into heart, liver or chest wall:
     a closing by a ball that is smaller than those; what is ringed by lung in at least two of the three planes (the
     dome of the diaphragm is in the axial one, a hilum in the sagittal one); what is enclosed by lung in space; and
-    bays of the convex costal surface (consolidation along the chest wall).
+    bays of the convex costal surface (consolidation along the chest wall). What these leave out is left to
+    :mod:`.pleura`.
     """
     window = bounding_box(air, int(np.ceil(_CLOSING_MM / work.spacing)) + 3)
     part = air[window]

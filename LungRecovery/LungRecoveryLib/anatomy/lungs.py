@@ -12,6 +12,7 @@ from ..grids import Grid, grid_of, resample, resample_mask, to_array, to_image
 from ..progress import Progress, no_progress
 from .body import air_in_body, lung_air
 from .fill import fill_lung
+from .pleura import hidden_lung
 from .sides import LEFT, RIGHT, split_sides
 from .surface import Coarse, redraw
 from .trachea import central_airways
@@ -51,14 +52,16 @@ def segment_lungs(ct: sitk.Image, progress: Progress = no_progress, method: str 
         raise BadInput(_NO_LUNG)
     sides = split_sides(work, air, airway)
     progress("lungs", 0.45)
+    other = airway | (inner_air & ~air)
     lungs = np.zeros(sides.shape, np.uint8)
     for side in (RIGHT, LEFT):
         if (sides == side).any():
-            forbidden = airway | (inner_air & ~air) | (sides == 3 - side)
-            filled = fill_lung(work, sides == side, forbidden, -1 if side == RIGHT else 1)
+            lateral = -1 if side == RIGHT else 1
+            forbidden = other | (sides == 3 - side)
+            filled = fill_lung(work, sides == side, forbidden, lateral)
+            filled |= hidden_lung(work, filled, airway, forbidden, lateral)
             lungs[filled & (lungs == 0)] = side
         progress("lungs", 0.45 + 0.15 * side)
-    other = airway | (inner_air & ~air)
     if method == "network":
         lungs = _with_dense_lung(work, lungs, air, other)
     coarse = Coarse(work, lungs, air, other)

@@ -1,0 +1,182 @@
+"""The pleura behind consolidation: the lung's surface, continued from where it is seen to where it is hidden.
+
+Consolidated lung on chest wall or diaphragm looks like the tissue beside it; no threshold shows where it ends. But the
+pleura is smooth, and around the consolidation it is seen. So the signed distance to the lung's surface is continued
+across the hidden part by a thin plate: firmly tied to the surface that is seen, loosely to the surface that may be a
+lesion's own border, and not at all where that border lies deep inside what the loose plate says. Bone and fat
+stay outside, aerated lung stays inside.
+"""
+
+import numpy as np
+from scipy import ndimage, sparse
+from scipy.sparse.linalg import cg
+
+from .working import Working, ball, bounding_box, components, dilate
+
+_REACH_MM = 34.0  # how far behind a doubtful surface lung is looked for
+_BAND_MM = 9.0  # how far from a surface its distance is a datum
+_STEP = 2  # working voxels per node of the plate
+_SHELL_MM = (3.0, 10.0)  # below the surface: free of the pleura's blur
+_DENSE_HU, _DENSE_SHARE, _SHARE_SIGMA_MM = -500.0, 0.2, 4.0
+_GROW_MM = 8.0
+_HILUM_MM = 18.0
+_FINE_MM, _COARSE_MM = 6.0, 14.0  # SDs at which the surface's curvature is measured
+_BUMP_RADIUS_MM, _STANDING_OUT_MM = 15.0, 25.0
+_MEDIAL, _SIDEWAYS, _CAUDAL = 0.25, 0.5, 0.6
+_FIRM = 10.0
+_LENGTH_MM = 16.0  # the plate follows a doubtful surface at scales above this
+_SLACK_MM, _FORGIVEN_MM = 1.5, 1.5
+_ROUNDS, _STEPS = 6, 300
+_BONE_HU, _BONE_MM = 200.0, 3.0
+_FAT_HU, _FAT_BEHIND_MM, _FAT_MM = (-180.0, -40.0), 4.0, 1.0
+_TISSUE_HU = (-250.0, 180.0)
+_LEAST_MM, _OPENING, _LEAST_ML = 0.5, 2, 0.3
+
+
+def hidden_lung(work: Working, lung: np.ndarray, airway: np.ndarray, forbidden: np.ndarray, lateral: int) -> np.ndarray:
+    """Dense tissue between the lung as found and the pleura as it must run, (z, y, x) bool on the working grid.
+
+    `lung` (z, y, x) bool is one lung, `airway` trachea and main bronchi (the hilum around them is left alone),
+    `forbidden` what cannot be this lung, `lateral` the direction of x away from the body's middle (-1 right, 1 left).
+    """
+    result = np.zeros(lung.shape, bool)
+    window = bounding_box(lung, int(np.ceil(_REACH_MM / work.spacing)) + 3)
+    part = work.part(window)
+    result[window] = _hidden(part, lung[window], airway[window], forbidden[window] | ~part.field, lateral)
+    return result
+
+
+def _hidden(work: Working, lung: np.ndarray, airway: np.ndarray, outside: np.ndarray, lateral: int) -> np.ndarray:
+    surface = lung & ~ndimage.binary_erosion(lung)
+    doubtful = _beside_consolidation(work, lung, surface) | _bumps(lung, surface, lateral, work.spacing)
+    doubtful = dilate(doubtful, _GROW_MM / work.spacing) & surface & ~dilate(airway, _HILUM_MM / work.spacing)
+    if not doubtful.any():
+        return doubtful
+    nearest = ndimage.distance_transform_edt(~surface, return_distances=False, return_indices=True)
+    hidden = doubtful[tuple(nearest)]
+    near = dilate(doubtful, _REACH_MM / work.spacing)
+    distance = _continued(work, lung, outside, near, hidden)
+    dense = (work.hu > _TISSUE_HU[0]) & (work.hu < _TISSUE_HU[1])
+    added = (distance < -_LEAST_MM) & near & hidden & dense & ~lung & ~outside
+    return _in_thick_pieces(added, lung, work.voxel_ml)
+
+
+def _beside_consolidation(work: Working, lung: np.ndarray, surface: np.ndarray) -> np.ndarray:
+    """The surface below which a fair share of the lung is nearly airless, (z, y, x) bool."""
+    depth = ndimage.distance_transform_edt(lung) * work.spacing
+    shell = lung & (depth > _SHELL_MM[0]) & (depth < _SHELL_MM[1])
+    sigma = _SHARE_SIGMA_MM / work.spacing
+    all_of_it = ndimage.gaussian_filter(shell.astype(np.float32), sigma, truncate=2.5)
+    airless = ndimage.gaussian_filter((shell & (work.hu > _DENSE_HU)).astype(np.float32), sigma, truncate=2.5)
+    return surface & (airless > _DENSE_SHARE * np.maximum(all_of_it, 1e-3))
+
+
+def _bumps(lung: np.ndarray, surface: np.ndarray, lateral: int, spacing: float) -> np.ndarray:
+    """Where something small bulges from chest wall or diaphragm into the lung, (z, y, x) bool.
+
+    Neither wall nor dome is as round as a lesion; on the mediastinum vessels are, and its surface is left alone.
+    """
+    fine = ndimage.gaussian_filter(lung.astype(np.float32), _FINE_MM / spacing)
+    coarse = ndimage.gaussian_filter(lung.astype(np.float32), _COARSE_MM / spacing, truncate=3.0)
+    # At a surface of mean curvature H a mask smoothed by sigma is 1/2 + sigma H / sqrt(2 pi).
+    curvature = (fine - 0.5) * np.sqrt(2 * np.pi) / _FINE_MM
+    trend = (coarse - 0.5) * np.sqrt(2 * np.pi) / _COARSE_MM
+    outward = -np.stack(np.gradient(fine))
+    outward /= np.maximum(np.linalg.norm(outward, axis=0), 1e-6)
+    sideways = outward[2] * lateral
+    costal = (sideways > -_MEDIAL) & ((outward[1] > 0) | (sideways > _SIDEWAYS))
+    small = (curvature > 1 / _BUMP_RADIUS_MM) & (curvature - trend > 1 / _STANDING_OUT_MM)
+    return surface & small & (costal | (outward[0] < -_CAUDAL))
+
+
+def _continued(
+    work: Working, lung: np.ndarray, outside: np.ndarray, near: np.ndarray, hidden: np.ndarray
+) -> np.ndarray:
+    """The signed distance (mm, below 0 inside) to the pleura, (z, y, x) float32; far outside where not `near`.
+
+    `hidden` (z, y, x) bool are the voxels whose nearest surface is doubtful.
+    """
+    spacing = work.spacing
+    behind = ndimage.distance_transform_edt(~lung) * spacing
+    seen = np.where(lung, 0.5 * spacing - ndimage.distance_transform_edt(lung) * spacing, behind - 0.5 * spacing)
+    fat = (work.hu > _FAT_HU[0]) & (work.hu < _FAT_HU[1]) & (behind > _FAT_BEHIND_MM)
+    least = np.full(lung.shape, -np.inf, np.float32)
+    least[outside | ndimage.binary_opening(fat)] = _FAT_MM
+    least[(work.hu > _BONE_HU) & ~lung] = _BONE_MM
+    most = np.where(lung & hidden, np.minimum(seen, -0.5 * spacing), np.inf)
+
+    nodes = (slice(None, None, _STEP),) * 3
+    domain = near[nodes]
+    node_mm = _STEP * spacing
+    plate = np.full(domain.shape, _REACH_MM, np.float32)
+    plate[domain] = _solve(
+        _second_differences(domain),
+        seen[nodes][domain],
+        (np.abs(seen) < _BAND_MM)[nodes][domain],
+        hidden[nodes][domain],
+        (least[nodes][domain], most[nodes][domain]),
+        (node_mm / _LENGTH_MM) ** 4,
+    )
+    return ndimage.affine_transform(plate, np.full(3, 1 / _STEP), output_shape=lung.shape, order=1, mode="nearest")
+
+
+def _solve(
+    bends: sparse.csr_matrix,
+    seen: np.ndarray,
+    datum: np.ndarray,
+    hidden: np.ndarray,
+    bounds: tuple[np.ndarray, np.ndarray],
+    loose: float,
+) -> np.ndarray:
+    """The thin plate (nodes,) through the distances `seen` where they are a `datum`, within `bounds`, in mm.
+
+    Hidden data are tied by the weight `loose`, and let go where the plate lies farther out than they do: a lesion
+    never makes the lung look larger.
+    """
+    bending = (bends.T @ bends).tocsr()
+    firm = np.where(datum & ~hidden, _FIRM, 0.0)
+    tie = np.where(datum & hidden, loose, 0.0)
+    least, most = bounds
+    bound = np.where(np.isfinite(least), least, np.where(np.isfinite(most), most, 0.0))
+    held = np.zeros(len(seen))
+    plate = seen.astype(np.float64)
+    for _ in range(_ROUNDS):
+        matrix = bending + sparse.diags(firm + tie + held + 1e-7)
+        known = (firm + tie) * seen + held * bound
+        plate, _ = cg(matrix, known, x0=plate, maxiter=_STEPS, M=sparse.diags(1.0 / matrix.diagonal()))
+        beyond = np.maximum(seen - plate - _SLACK_MM, 0.0)
+        tie = np.where(datum & hidden, loose / (1.0 + (beyond / _FORGIVEN_MM) ** 4), 0.0)
+        held = np.where((plate < least) | (plate > most), _FIRM, 0.3 * held)
+    return plate
+
+
+def _second_differences(domain: np.ndarray) -> sparse.csr_matrix:
+    """All second differences between the nodes of a domain (z, y, x) bool; the sum of their squares is its bending."""
+    number = np.full(np.add(domain.shape, 2), -1)
+    number[1:-1, 1:-1, 1:-1][domain] = np.arange(domain.sum())
+    nodes = np.argwhere(domain) + 1
+    step = np.eye(3, dtype=int)
+    blocks = []
+    for a in range(3):
+        for b in range(a, 3):
+            if a == b:
+                offsets, weights = (step[a], 0 * step[a], -step[a]), (1.0, -2.0, 1.0)
+            else:
+                offsets = (step[a] + step[b], -step[a] - step[b], step[a] - step[b], step[b] - step[a])
+                weights = np.sqrt(2) * np.array((0.25, 0.25, -0.25, -0.25))
+            columns = np.stack([number[tuple((nodes + offset).T)] for offset in offsets], axis=1)
+            columns = columns[(columns >= 0).all(axis=1)]
+            rows = np.repeat(np.arange(len(columns)), len(offsets))
+            values = np.tile(weights, len(columns))
+            blocks.append(sparse.csr_matrix((values, (rows, columns.ravel())), shape=(len(columns), len(nodes))))
+    return sparse.vstack(blocks).tocsr()
+
+
+def _in_thick_pieces(added: np.ndarray, lung: np.ndarray, voxel_ml: float) -> np.ndarray:
+    """`added` (z, y, x) bool without thin sheets, which are the plate's own error, and without what touches no lung."""
+    joined = added | (ndimage.binary_dilation(added, iterations=_OPENING + 1) & lung)
+    added = added & dilate(ndimage.binary_opening(joined, ball(_OPENING)) & added, 1.5)
+    labels, sizes = components(added)
+    touching = np.zeros(len(sizes), bool)
+    touching[np.unique(labels[ndimage.binary_dilation(lung)])] = True
+    return (touching & (sizes * voxel_ml > _LEAST_ML))[labels]
