@@ -222,7 +222,8 @@ class PairsData(lightning.LightningDataModule):
         elif self.phantoms.organ == "whole_chest":
             samples = whole_chest_samples(seeds, self.spacing_mm, self.size, settings, self.workers)
         else:
-            samples = abdomen_samples(seeds, self.spacing_mm, self.size, self.workers)
+            # Augmentation moves the pairs to train on.
+            samples = abdomen_samples(seeds, self.spacing_mm, self.size, self.workers, apart=split == "val")
         count = len(seeds) * self._visits(split)
         with shown_progress() as progress:
             tensors = to_tensors(_reported(samples, count, progress), count, "cpu")
@@ -239,7 +240,7 @@ class PairsData(lightning.LightningDataModule):
         seeds = self._seeds(split)
         drawn_from = {
             "chest": self.settings(split),
-            "abdomen": "abdomen",
+            "abdomen": f"abdomen {split}",
             "whole_chest": ("whole_chest", self.settings(split)),
         }[self.phantoms.organ]
         made_of = repr((seeds.start, len(seeds), drawn_from, self.spacing_mm, self.size)).encode()
