@@ -17,6 +17,7 @@ from LungRecoveryLib.progress import Progress, no_progress, part
 from LungRecoveryLib.registration import motion6
 from LungRecoveryLib.registration.rigid import DEFAULT_METRIC, SPACING_MM, Rigid, register_rigid
 from LungRecoveryLib.report.overlay import draw_overlay
+from LungRecoveryLib.resources import NO_NETWORK
 from LungRecoveryLib.results import versions
 from LungRecoveryLib.system import limited_threads
 from LungRecoveryLib.timepoints import about
@@ -27,8 +28,11 @@ _WINDOW = (-160.0, 240.0)  # of abdominal soft tissue, HU
 
 @dataclass(frozen=True)
 class RigidOptions:
-    """How two scans are registered rigidly; see the options of `lungrecovery rigid`."""
+    """How two scans are registered rigidly; see the options of `lungrecovery rigid`. Not `optimised`: the network's
+    start is the result."""
 
+    weights: str = NO_NETWORK
+    optimised: bool = True
     metric: str = DEFAULT_METRIC
     roi_mm: float = DEFAULT_MM
     roi_slices: int | None = None
@@ -64,6 +68,8 @@ def register_rigid_pair(
     options = options or RigidOptions()
     if options.short not in SHORT:
         raise BadInput(f"--short {options.short}: use one of {', '.join(SHORT)}")
+    if not options.optimised and (initial is not None or options.weights == NO_NETWORK):
+        raise BadInput("the network's start alone needs a network: give --weights and no --initial")
     inputs = [path for path in (fixed, moving, fixed_mask, moving_mask, initial) if path is not None]
     with limited_threads(options.threads), atomic_directory(output, overwrite, inputs) as folder:
         scans = images.read_scans(
@@ -84,6 +90,8 @@ def register_rigid_pair(
             spacing_mm=options.spacing_mm,
             seed=options.seed,
             same_patient=not options.allow_different_patients,
+            weights=options.weights,
+            optimised=options.optimised,
             progress=part(progress, 0.2, 0.9),
         )
         seconds = time.perf_counter() - start
@@ -147,6 +155,7 @@ def _summary(found: Rigid, options: RigidOptions, parts: dict[str, OrganPart | N
         "matrix_ras": motion6.in_ras(matrix).tolist(),
         "determinant": float(np.linalg.det(matrix[:3, :3])),
         "metric": {"name": found.metric, "before": found.before, "after": found.after},
+        "start": found.start,
         "agreement": found.agreement,
         "overlap": found.overlap,
         "organ_dice": found.organ_dice,

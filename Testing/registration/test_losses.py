@@ -120,6 +120,12 @@ def test_folding_penalty_sees_a_fold_and_nothing_else():
     assert losses.folding_penalty(0.2 * coordinates).item() == 0
 
 
+def test_squeezing_counts_what_is_smaller_than_the_least():
+    shrinking = -0.7 * flow.voxel_coordinates((6, 6, 6)) * torch.tensor([1.0, 0.0, 0.0])[:, None, None, None]
+    assert float(losses.squeezing(shrinking, 0.4)) == pytest.approx(0.01, rel=1e-3)
+    assert float(losses.squeezing(shrinking, 0.2)) == 0
+
+
 def test_mass_preservation_is_zero_where_density_falls_as_volume_grows():
     fixed = smooth()
     jacobian = torch.full_like(fixed, 1.25)

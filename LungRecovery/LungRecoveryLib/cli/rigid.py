@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from LungRecoveryLib.cli.common import Device, Json, Overwrite, Seed, Threads, print_json, set_up, work
+from LungRecoveryLib.resources import NO_NETWORK
 
 
 def rigid(
@@ -28,6 +29,12 @@ def rigid(
         bool, typer.Option("--affine", help="Estimate an affine map on the way and take its nearest rotation.")
     ] = False,
     spacing: Annotated[float, typer.Option(min=0.5, max=5, help="Voxel size of the finest level in mm.")] = 1.5,
+    weights: Annotated[
+        str, typer.Option(help="A rigid network that gives the start, a .safetensors file (none: search for it).")
+    ] = NO_NETWORK,
+    network_only: Annotated[
+        bool, typer.Option("--network-only", help="The network's start alone, not optimised: a second instead of many.")
+    ] = False,
     allow_different_patients: Annotated[
         bool, typer.Option("--allow-different-patients", help="Accept scans whose patient IDs or anatomy differ.")
     ] = False,
@@ -45,6 +52,8 @@ def rigid(
 
     set_up(device, threads)
     options = rigid_pairs.RigidOptions(
+        weights=weights,
+        optimised=not network_only,
         metric=metric,
         roi_mm=roi_mm,
         roi_slices=roi_slices,

@@ -238,6 +238,27 @@ def folding_penalty(displacement: torch.Tensor) -> torch.Tensor:
     return flow.jacobian_determinant(displacement).neg().clamp(min=0).mean()
 
 
+def squeezing(displacement: torch.Tensor, least: float) -> torch.Tensor:
+    """Mean square of what the Jacobian determinant of a displacement field is below `least`.
+
+    Differences to the next node and from the one before: central ones do not see what folds between two nodes.
+    """
+    short = 0.0
+    for side in (0, 1):
+        # Columns of id + grad u at the nodes that have a neighbour on that side along every axis.
+        columns = []
+        for axis in (-1, -2, -3):
+            step = torch.diff(displacement, dim=axis)
+            for other in {-1, -2, -3} - {axis}:
+                step = step.narrow(other, side, displacement.shape[other] - 1)
+            columns.append(step)
+        (xx, yx, zx), (xy, yy, zy), (xz, yz, zz) = (column.unbind(-4) for column in columns)
+        xx, yy, zz = xx + 1, yy + 1, zz + 1
+        jacobian = xx * (yy * zz - yz * zy) - xy * (yx * zz - yz * zx) + xz * (yx * zy - yy * zx)
+        short = short + (least - jacobian).clamp(min=0).square().mean() / 2
+    return short
+
+
 def mass_preservation(
     warped: torch.Tensor, jacobian: torch.Tensor, fixed: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:

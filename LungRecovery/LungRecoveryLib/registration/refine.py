@@ -12,10 +12,6 @@ from .align import matrix_and_offset
 from .prepare import PreparedPair
 from .velocity import SQUARINGS, Axis, Velocity, faded
 
-FADE_MM = 36.0
-# Regularity of the velocity, times a level's smoothness: bending lets lungs expand freely and keeps the Jacobian calm,
-# a little diffusion holds what the images leave open (measured on real and synthetic pairs against either alone).
-BENDING, DIFFUSION = 2.0, 0.3
 # A level ends at this share of its rate, so that Adam's last steps do not stir the Jacobian.
 LAST_RATE = 0.2
 # Where tissue density changed by about this much (g/ml), a lesion came or went: the images there say little about
@@ -25,12 +21,34 @@ _CHANGE_SCALE, _CHANGE_RADIUS, _BORDER = 2, 3, 1
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How the images of an organ are refined.
+
+    What a velocity field costs, times a level's smoothness: its `bending` energy and its `diffusion`. What the
+    deformation costs, whatever the smoothness, where its Jacobian is below `_LEAST_JACOBIAN`: `folding`. The velocity
+    fades to zero within `fade_mm` around the fixed image and is integrated by so many `squarings`.
+    """
+
+    bending: float
+    diffusion: float
+    folding: float
+    fade_mm: float
+    squarings: int
+
+
+# Bending lets lungs expand freely and keeps the Jacobian calm, a little diffusion holds what the images leave open
+# (measured on real and synthetic pairs against either alone).
+LUNGS = Recipe(bending=2.0, diffusion=0.3, folding=0.0, fade_mm=36.0, squarings=SQUARINGS)
+_LEAST_JACOBIAN = 0.4
+
+
+@dataclass(frozen=True)
 class Level:
     """One level: images averaged over `scale` voxels, control nodes `control` of those voxels apart, Adam's `steps`
     and first `rate` (voxels), `smoothness`: the weight of the velocity's regularity."""
 
     scale: int
-    control: int
+    control: float
     steps: int
     rate: float
     smoothness: float
@@ -42,6 +60,7 @@ def refine(
     levels: tuple[Level, ...],
     start: Velocity | None = None,
     progress=lambda fraction: None,
+    recipe: Recipe = LUNGS,
 ) -> Velocity:
     """The velocity v (fixed-box voxels) that makes moving(A exp(v) p) like the fixed image, by Adam on squared LNCC.
 
@@ -55,19 +74,19 @@ def refine(
     for number, level in enumerate(levels):
         done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
         velocity = _refine_level(
-            pair, alignment, level, velocity, lambda f, done=done, share=share: progress(done + share * f)
+            pair, alignment, level, velocity, lambda f, done=done, share=share: progress(done + share * f), recipe
         )
     return velocity
 
 
-def _refine_level(pair, alignment, level, start, progress) -> Velocity:
+def _refine_level(pair, alignment, level, start, progress, recipe) -> Velocity:
     fixed, moving, mask = pair.level(level.scale)
     spacing = float(level.control * level.scale)
-    fade = FADE_MM / pair.fixed_box.spacing[0]
+    fade = recipe.fade_mm / pair.fixed_box.spacing[0]
     rest = Velocity.zeros(tuple(pair.fixed.shape), spacing, fade, fixed.device)
     initial = rest if start is None else start.moved_to(rest)
     coefficients = initial.coefficients.clone().requires_grad_(True)
-    warp_level = _LevelWarp(pair, alignment, level.scale, initial.axes, tuple(fixed.shape))
+    warp_level = _LevelWarp(pair, alignment, level.scale, initial.axes, tuple(fixed.shape), recipe.squarings)
     if start is not None and pair.has_density and level.scale <= _CHANGE_SCALE:
         mask = mask * _trust(pair, alignment, start, level.scale, tuple(fixed.shape))
     similarity = losses.Lncc(fixed, mask, epsilon=pair.noise_variance / level.scale**2)
@@ -75,10 +94,13 @@ def _refine_level(pair, alignment, level, start, progress) -> Velocity:
     for step in range(level.steps):
         optimizer.rate = level.rate * (1 - (1 - LAST_RATE) * step / level.steps)
         velocity = warp_level.velocity(coefficients)
-        coordinates = warp_level.coordinates(velocity)
+        displacement = warp_level.displacement(velocity)
+        coordinates = warp_level.coordinates_of(displacement)
         inside = pair.valid(coordinates.detach(), level.scale)
         loss = similarity(flow.warp(moving, coordinates), None if inside is None else mask * inside)
-        loss = loss + level.smoothness * _roughness(velocity / spacing)
+        loss = loss + level.smoothness * _roughness(velocity / spacing, recipe)
+        if recipe.folding:
+            loss = loss + recipe.folding * losses.squeezing(displacement / spacing, _LEAST_JACOBIAN)
         loss.backward()
         optimizer.step()
         progress((step + 1) / level.steps)
@@ -125,16 +147,18 @@ def _trust(pair, alignment, velocity: Velocity, scale: int, shape: tuple[int, in
     return torch.nn.functional.interpolate(trust[None, None], shape, mode="nearest")[0, 0]
 
 
-def _roughness(velocity: torch.Tensor) -> torch.Tensor:
-    return BENDING * losses.bending_energy(velocity) + DIFFUSION * losses.diffusion(velocity)
+def _roughness(velocity: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    return recipe.bending * losses.bending_energy(velocity) + recipe.diffusion * losses.diffusion(velocity)
 
 
 class _LevelWarp:
     """What does not change over a level's steps: interpolation weights and voxel positions."""
 
-    def __init__(self, pair: PreparedPair, alignment, scale: int, axes: tuple[Axis, Axis, Axis], shape):
+    def __init__(
+        self, pair: PreparedPair, alignment, scale: int, axes: tuple[Axis, Axis, Axis], shape, squarings=SQUARINGS
+    ):
         device = pair.fixed.device
-        self.pair, self.scale = pair, scale
+        self.pair, self.scale, self.squarings = pair, scale, squarings
         self.spacing = axes[0].spacing
         self.to_nodes = [
             flow.spline_matrix(torch.arange(a.count, dtype=torch.float32, device=device), a.count) for a in axes
@@ -157,7 +181,7 @@ class _LevelWarp:
 
     def displacement(self, velocity: torch.Tensor) -> torch.Tensor:
         """exp(v) - id at the control nodes, (3, z, y, x) in voxels of the fixed box."""
-        return flow.exponentiate(velocity / self.spacing, SQUARINGS, self.identity) * self.spacing
+        return flow.exponentiate(velocity / self.spacing, self.squarings, self.identity) * self.spacing
 
     def coordinates_of(self, displacement: torch.Tensor) -> torch.Tensor:
         """As :meth:`coordinates`, from the displacement at the control nodes."""

@@ -1,4 +1,4 @@
-"""Rigid (6 DoF) registration by optimisation: a search over rotations, then coarse to fine with BFGS.
+"""Rigid (6 DoF) registration: a network's start or a search over rotations, then coarse to fine with BFGS.
 
 For scans between which no organ changes its size, for instance two contrast phases of one CT examination. What is
 compared are values at points scattered over an organ and its surroundings, off the voxels of either scan, so that no
@@ -7,6 +7,7 @@ voxel grid is preferred to another.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,6 +16,7 @@ from scipy import optimize
 
 from ..errors import BadInput
 from ..progress import Progress, no_progress
+from ..resources import NO_NETWORK
 from . import losses
 from .align import generator
 from .flow import voxel_coordinates, warp
@@ -22,6 +24,7 @@ from .motion6 import matrix_4x4, nearest_rigid, rigid, rotation_of
 from .point_metrics import METRICS
 from .prepare import pool
 from .rigid_scan import RigidScan, rigid_scans
+from .rigid_start import learned_start
 
 DEFAULT_METRIC = "nmi"
 SPACING_MM = 1.5
@@ -72,6 +75,7 @@ class Rigid:
     agreement: float
     overlap: float
     organ_dice: float | None
+    start: str
     affine: sitk.AffineTransform | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -87,6 +91,8 @@ def register_rigid(
     spacing_mm: float = SPACING_MM,
     seed: int = 0,
     same_patient: bool = True,
+    weights: str | Path = NO_NETWORK,
+    optimised: bool = True,
     progress: Progress = no_progress,
 ) -> Rigid:
     """Register a moving scan onto a fixed one by rotation and translation alone.
@@ -94,7 +100,8 @@ def register_rigid(
     Parameters: scans of like intensities, as CT in HU; masks (non-zero: the organ) on any grid, the body where None;
     `metric` one of METRICS; `initial` a linear transform (fixed to moving points, LPS mm) that replaces the search,
     brought to the nearest rotation; `affine`: all twelve parameters are optimised first and the nearest rotation goes
-    on; `same_patient`: scans that match too badly to be of one patient are refused.
+    on; `same_patient`: scans that match too badly to be of one patient are refused; `weights` of a rigid network that
+    gives the start, "none" to search for it; where not `optimised`, the start is the result.
 
     Raises BadInput for an unknown metric, empty masks, an initial transform that is not linear and scans that do not
     show the same organ.
@@ -107,30 +114,46 @@ def register_rigid(
     centre = scans[0].centre()
     task = _Task(*scans, centre, metric, rng)
     progress("search", 0.1)
-    with_masks = fixed_mask is not None and moving_mask is not None
-    starts = [nearest_rigid(initial, centre)] if initial is not None else _starts(task, with_masks)
+    masks = (fixed_mask, moving_mask)
+    start, starts, notes = "given", [] if initial is None else [nearest_rigid(initial, centre)], []
+    if not starts and str(weights) != NO_NETWORK:
+        start, starts = "network", [learned_start((fixed, moving), scans, weights)]
+        if optimised and not _matches(task, starts[0]):
+            starts = []
+            notes.append("The network's start did not match the scans: it was searched for.")
+    if not starts:
+        start, starts = "search", _starts(task, None not in masks)
     estimate = None
-    for number, stage in enumerate(_STAGES):
+    for number, stage in enumerate(_STAGES if optimised else ()):
         progress("optimise", 0.3 + 0.2 * number)
         level = task.level(stage)
-        found = sorted((level.refined(start, stage.steps) for start in starts), key=lambda pair: pair[0])
+        found = sorted((level.refined(one, stage.steps) for one in starts), key=lambda pair: pair[0])
         starts = [transform for _, transform in found[: stage.best]]
         if affine and number == len(_STAGES) - 2:
             estimate = level.refined_affine(starts[0], stage.steps)
             starts = [nearest_rigid(estimate, centre)]
     progress("check", 0.9)
-    transform = starts[0]
+    level, transform = task.level(_STAGES[-1]), starts[0]
     overlap = level.overlap(transform)
     if overlap < _LEAST_OVERLAP / 2:
         raise BadInput("the scans do not overlap: give two scans that show the same organ, and masks of it")
     agreement = _agreement(*scans, transform)
-    dice = None if fixed_mask is None or moving_mask is None else _organ_dice(*scans, transform)
+    dice = None if None in masks else _organ_dice(*scans, transform)
     if same_patient and dice is not None and dice < LEAST_DICE:
         raise BadInput(f"the organs differ in shape (Dice {dice:.2f} at best): give two scans of the same patient")
-    if same_patient and agreement < LEAST_AGREEMENT:
+    if agreement < LEAST_AGREEMENT and not optimised:
+        notes.append(f"The scans match badly (correlation {agreement:.2f}): the start alone may not do.")
+    elif same_patient and agreement < LEAST_AGREEMENT:
         raise BadInput(f"the scans match badly (correlation {agreement:.2f}): give two scans of the same patient")
     before = level.loss(rigid(np.eye(3), centre, np.zeros(3)))
-    return Rigid(transform, metric, before, level.loss(transform), agreement, overlap, dice, estimate)
+    after = level.loss(transform)
+    return Rigid(transform, metric, before, after, agreement, overlap, dice, start, estimate, notes)
+
+
+def _matches(task: "_Task", start: sitk.Transform) -> bool:
+    """Whether a start, optimised a little, lays structures on each other as those of one patient lie."""
+    _, transform = task.search_level().refined(start, _SEARCH.steps)
+    return _agreement(task.fixed, task.moving, transform) >= LEAST_AGREEMENT
 
 
 def _starts(task: "_Task", with_masks: bool) -> list[sitk.Euler3DTransform]:

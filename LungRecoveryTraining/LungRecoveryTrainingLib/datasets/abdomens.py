@@ -52,7 +52,8 @@ def _packed(spacing_mm: float, size: tuple[int, int, int], apart: bool, seed: in
     scans = make_abdomen(seed, tuple(extent), (finer_mm,) * 3, *motion, noise_hu=6.0)
     fixed, moving = scans if rng.random() < 0.5 else scans[::-1]
     grid = _about_liver(fixed, spacing_mm, size)
-    masks = [_mask(scan, grid, whole) for whole in [rng.random() < _WHOLE_BODY] for scan in (fixed, moving)]
+    whole = rng.random() < _WHOLE_BODY
+    masks = [_mask(scan, grid, whole) for scan in (fixed, moving)]
     images = [_image(scan.ct, grid) for scan in (fixed, moving)]
     return {
         "fixed": images[0].astype(np.float16),
