@@ -124,6 +124,8 @@ def test_unreliable_points_are_crossed_out(application, study_writer, tmp_path):
     assert np.isnan(columns["reliable"]).tolist() == [False, True, False]
     assert cells(nodes.tables["scores"])["Registration"][1] == "Failed"
     assert "unreliable" not in " ".join(series_of(nodes.charts["mean_hu"]))  # densities do not rest on registration
+    regions = [cells(made.table) for made in nodes.timepoints.values()]
+    assert [set(table.get("Registration", [])) for table in regions] == [set(), {"Failed"}, set()]
 
 
 def test_the_histogram_counts_volume_in_the_followup(shown, truth):

@@ -48,6 +48,8 @@ def add_region_table(scene: Node, name: str, study: StudyResult, timepoint: Time
     """One time point: a row for each region."""
     names = {r: n for r, n in ordered_regions(study).items() if r in timepoint.density or r in timepoint.scores}
     columns: dict[str, list[str]] = {_("Region"): list(names.values())}
+    if not timepoint.reliable:
+        columns[_("Registration")] = [_verdict(timepoint)] * len(names)
     if not timepoint.baseline:
         columns[_("Class")] = [_region_class(timepoint, region) for region in names]
         for key, measure in text.SCORES.items():
