@@ -190,6 +190,7 @@ def test_it_fits_the_screen_in_light_and_dark(open_tab, width, height):
     """Nothing is beside the screen, and the pictures stay on it while everything else is looked through."""
     tab = open_tab(width=width, height=height)
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+    tab.page.click("#tab-regions")  # another test may have left the viewer elsewhere
     for place in ("#overlay", "#compare", "#tab-files", "#regions tbody tr >> nth=-1"):
         tab.page.locator(place).scroll_into_view_if_needed()
         for fixed in (place, "#verdict", ".pane-Green img", "#readout", "#timepoints"):
