@@ -30,7 +30,8 @@ _ROUNDS, _STEPS = 6, 300
 _BONE_HU, _BONE_MM = 200.0, 3.0
 _FAT_HU, _FAT_BEHIND_MM, _FAT_MM = (-180.0, -40.0), 4.0, 1.0
 _TISSUE_HU = (-250.0, 180.0)
-_LEAST_MM, _OPENING, _LEAST_ML = 0.5, 2, 0.3
+_LEAST_MM, _OPENING = 0.5, 2
+_LEAST_ML = 8.0  # of a piece: a plate that is a little too flat makes smaller ones where nothing is hidden
 
 
 def hidden_lung(work: Working, lung: np.ndarray, airway: np.ndarray, forbidden: np.ndarray, lateral: int) -> np.ndarray:
