@@ -114,6 +114,11 @@ def gradient(field: torch.Tensor) -> torch.Tensor:
 
 def jacobian_determinant(displacement: torch.Tensor) -> torch.Tensor:
     """det(I + grad u) of a displacement field ([n,] 3, z, y, x) in voxels of an isotropic grid: ([n,] z, y, x)."""
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-4) for row in gradient(displacement).unbind(-5))
+    return determinant(gradient(displacement))
+
+
+def determinant(slopes: torch.Tensor) -> torch.Tensor:
+    """det(I + grad u) of slopes d u_i / d x_j ([n,] 3, 3, z, y, x): ([n,] z, y, x)."""
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-4) for row in slopes.unbind(-5))
     xx, yy, zz = xx + 1, yy + 1, zz + 1
     return xx * (yy * zz - yz * zy) - xy * (yx * zz - yz * zx) + xz * (yx * zy - yy * zx)

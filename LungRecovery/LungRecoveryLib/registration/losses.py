@@ -245,16 +245,14 @@ def squeezing(displacement: torch.Tensor, least: float) -> torch.Tensor:
     """
     short = 0.0
     for side in (0, 1):
-        # Columns of id + grad u at the nodes that have a neighbour on that side along every axis.
+        # Slopes at the nodes that have a neighbour on that side along every axis.
         columns = []
         for axis in (-1, -2, -3):
             step = torch.diff(displacement, dim=axis)
             for other in {-1, -2, -3} - {axis}:
                 step = step.narrow(other, side, displacement.shape[other] - 1)
             columns.append(step)
-        (xx, yx, zx), (xy, yy, zy), (xz, yz, zz) = (column.unbind(-4) for column in columns)
-        xx, yy, zz = xx + 1, yy + 1, zz + 1
-        jacobian = xx * (yy * zz - yz * zy) - xy * (yx * zz - yz * zx) + xz * (yx * zy - yy * zx)
+        jacobian = flow.determinant(torch.stack(columns, dim=-4))
         short = short + (least - jacobian).clamp(min=0).square().mean() / 2
     return short
 
