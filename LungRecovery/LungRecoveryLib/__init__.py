@@ -11,5 +11,7 @@ except PackageNotFoundError:  # run from the source tree, as inside Slicer
 # GNU OpenMP reads this when torch loads it: threads that wait for each other by spinning for long make registration
 # many times slower as soon as another program wants a core too.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# The same goes for numpy's BLAS, whose share of the work is small: it gets one thread.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 RESEARCH_USE_ONLY = "Research use only; not for diagnosis"

@@ -11,7 +11,7 @@ from LungRecoveryLib.grids import resample_mask, to_array
 # On the dome of the diaphragm, and broad on the chest wall behind: centre and radii in mm, and the ml behind the pleura
 # that may be added by mistake: a dome with a wide ground glass is continued a little too flat.
 CONSOLIDATION = {
-    "diaphragm": ((-75, 30, -66), (17, 17, 15), 15.0),
+    "diaphragm": ((-75, 30, -66), (17, 17, 15), 20.0),
     "chest wall": ((-92, 58, 20), (20, 16, 24), 5.5),
 }
 

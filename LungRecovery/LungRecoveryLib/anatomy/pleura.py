@@ -15,7 +15,7 @@ from .working import Working, ball, bounding_box, components, dilate
 
 _REACH_MM = 34.0  # how far behind a doubtful surface lung is looked for
 _BAND_MM = 9.0  # how far from a surface its distance is a datum
-_STEP = 2  # working voxels per node of the plate
+_STEP = 3  # working voxels per node of the plate
 _SHELL_MM = (3.0, 10.0)  # below the surface: free of the pleura's blur
 _DENSE_HU, _DENSE_SHARE, _SHARE_SIGMA_MM = -500.0, 0.2, 4.0
 _GROW_MM = 8.0
