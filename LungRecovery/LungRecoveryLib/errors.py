@@ -35,3 +35,18 @@ class QualityGateFailed(LungRecoveryError):
     """The results are there but a registration did not pass its quality gate."""
 
     exit_code = 6
+
+
+# Neither torch on the CPU nor ITK has a type of its own for it.
+_MEMORY_WORDS = (
+    "not enough memory",
+    "can't allocate memory",
+    "failed to allocate memory",
+    "bad_alloc",
+    "out of memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, by its type or by its words."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _MEMORY_WORDS)

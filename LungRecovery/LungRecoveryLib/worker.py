@@ -22,16 +22,10 @@ from LungRecoveryLib.errors import (
     MissingDependency,
     OutOfMemory,
     QualityGateFailed,
+    is_out_of_memory,
 )
 
 TRACE_VARIABLE = "LUNGRECOVERY_TRACE"
-_MEMORY_WORDS = (
-    "not enough memory",
-    "can't allocate memory",
-    "failed to allocate memory",
-    "bad_alloc",
-    "out of memory",
-)
 
 
 def describe(error: BaseException) -> tuple[int, str]:
@@ -40,7 +34,7 @@ def describe(error: BaseException) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, KeyboardInterrupt | BrokenPipeError):
         return Cancelled.exit_code, "stopped on request; nothing was written"
-    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _MEMORY_WORDS):
+    if is_out_of_memory(error):
         return (
             OutOfMemory.exit_code,
             "not enough memory: close other programs or choose --preset fast",

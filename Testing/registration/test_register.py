@@ -124,14 +124,15 @@ def test_a_follow_up_cut_short_registers_where_both_scans_see_the_lung(pair):
     assert 0.3 < inside.mean() < 0.95
 
 
-def test_running_out_of_memory_steps_down_and_says_so(pair, monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_running_out_of_memory_steps_down_and_says_so(pair, monkeypatch, error):
     baseline, followup = pair.visits
     real, calls = refine.refine, []
 
     def short_of_memory(prepared, alignment, levels, *rest):
         calls.append(min(level.scale for level in levels))
         if len(calls) == 1:
-            raise MemoryError
+            raise error
         return real(prepared, alignment, levels, *rest)
 
     monkeypatch.setattr(refine, "refine", short_of_memory)

@@ -60,7 +60,7 @@ def not_started(log: str) -> Failure:
 
 def of_error(error: Exception, detail: str = "") -> Failure:
     """The failure for an exception in the panel itself."""
-    from LungRecoveryLib.errors import LungRecoveryError
+    from LungRecoveryLib.errors import LungRecoveryError, is_out_of_memory
 
     if isinstance(error, LungRecoveryError):
         return Failure(plain(str(error), {}), detail, error.exit_code)
@@ -69,7 +69,7 @@ def of_error(error: Exception, detail: str = "") -> Failure:
     if isinstance(error, OSError):
         text = _("A file could not be read or written: {reason}.").format(reason=error.strerror or error)
         return Failure(text, detail or str(error), BAD_INPUT)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return Failure(_("The computer ran out of memory. Close other programs and try again."), detail, MEMORY)
     text = _("Something unexpected happened. Nothing in the scene was changed. Please report the details.")
     return Failure(text, detail or f"{type(error).__name__}: {error}", BUG)

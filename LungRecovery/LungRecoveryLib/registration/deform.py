@@ -9,7 +9,7 @@ from pathlib import Path
 import SimpleITK as sitk
 import torch
 
-from ..errors import BadInput, OutOfMemory
+from ..errors import BadInput, OutOfMemory, is_out_of_memory
 from ..progress import Progress
 from ..resources import NO_NETWORK
 from . import refine as refinement
@@ -102,7 +102,9 @@ def deform(
             )
             result.notes[:0] = notes
             return result
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not (isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error)):
+                raise
             if attempt == len(attempts) - 1:
                 raise OutOfMemory(
                     "Registration does not fit into memory: close other programs or use a machine with more."
