@@ -361,7 +361,7 @@ def _absent(timepoints: list[TimePointResult]) -> dict[str, str]:
     """The layers that were not made, and why."""
     absent = dict(results.ABSENT)
     if not any("uncertainty" in timepoint.files for timepoint in timepoints):
-        absent["uncertainty"] = "registration did not start from a probabilistic network"
+        absent["uncertainty"] = "the registrations were stored without it"
     if not any("enhanced" in timepoint.files for timepoint in timepoints):
         absent["enhanced"] = "no scan shows healthy parenchyma to compare with"
     missing = (timepoints[0].lobes or {"missing": "nothing is known of the fissures"})["missing"]

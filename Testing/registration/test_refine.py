@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from LungRecoveryLib import grids
 from LungRecoveryLib.registration.prepare import prepare
-from LungRecoveryLib.registration.refine import _CHANGE_SCALE, DENSITY_CHANGE, _trust
+from LungRecoveryLib.registration.refine import CHANGE_SCALE, DENSITY_CHANGE, _trust
 from LungRecoveryLib.registration.velocity import Velocity
 
 
@@ -25,9 +25,9 @@ def test_lesions_are_not_trusted_and_a_shift_of_the_whole_lung_is_no_lesion(shif
     masks = [grids.to_image(lungs, grid)] * 2
     pair = prepare(*images, *masks, 2.0, "cpu")
     rest = Velocity.zeros(tuple(pair.fixed.shape), 8.0, 18.0, pair.fixed.device)
-    shape = tuple(pair.level(_CHANGE_SCALE)[0].shape)
-    trust = _trust(pair, sitk.AffineTransform(3), rest, _CHANGE_SCALE, shape).numpy()
-    places = pair.fixed_box.points(np.indices(shape)[::-1].reshape(3, -1).T * _CHANGE_SCALE + 0.5)
+    shape = tuple(pair.level(CHANGE_SCALE)[0].shape)
+    trust = _trust(pair, sitk.AffineTransform(3), rest, CHANGE_SCALE, shape).numpy()
+    places = pair.fixed_box.points(np.indices(shape)[::-1].reshape(3, -1).T * CHANGE_SCALE + 0.5)
     inside = grids.to_array(grids.to_image(lungs, grid))
     index = np.rint((places - np.array(grid.origin)) / 2.0).astype(int)
     known = np.all((index >= 0) & (index < np.array(grid.size)), axis=1)

@@ -109,7 +109,7 @@ def register_brains(
         start = None
         if weights != NO_NETWORK:
             with timed(seconds, "predict", where):
-                start, _ = predicted(pair, alignment, load_weights(weights, where), False)
+                start = predicted(pair, alignment, load_weights(weights, where))
                 if not helps(pair, alignment, start):
                     start = None
                     notes.append("The network's start matched worse than none; refined from rest.")

@@ -14,9 +14,10 @@ from ..progress import Progress
 from ..resources import NO_NETWORK
 from . import refine as refinement
 from .align import align_lungs
-from .predict import NetworkInputs, network_inputs, predict, remaining_uncertainty, start_velocity, uncertainty
+from .predict import NetworkInputs, network_inputs, predict, start_velocity
 from .prepare import PreparedPair, prepare
 from .refine import Level
+from .uncertainty import uncertainty
 from .velocity import Deformation, Velocity
 from .weights import Weights, load_weights
 
@@ -37,15 +38,25 @@ FROM_NETWORK: dict[str, tuple[Level, ...]] = {
     "accurate": (_COARSE_AGAIN, Level(2, 4, 80, 0.15, 1.0), Level(1, 4, 50, 0.15, 1.0)),
 }
 PRESETS = tuple(FROM_NETWORK)
+# Steps beyond a preset's own, that tell how uncertain its field is: with more resolution or less smoothness.
+_WITH_LESS_SMOOTHNESS = Level(1, 4, 4, 0.2, 0.3)
+_PROBES = {
+    "preview": FROM_NETWORK["fast"][-1],
+    "fast": Level(1, 4, 6, 0.2, 1.0),
+    "standard": _WITH_LESS_SMOOTHNESS,
+    "accurate": _WITH_LESS_SMOOTHNESS,
+}
 
 
 @dataclass
 class Plan:
-    """How a pair is registered: `levels` of refinement after the start, and the `weights` that give it, if any."""
+    """How a pair is registered: `levels` of refinement after the start, and the `weights` that give it, if any; the
+    `probe`, by which its uncertainty is told."""
 
     preset: str
     levels: tuple[Level, ...]
     weights: str | Path | None
+    probe: Level
 
     @staticmethod
     def of(preset: str, weights: str | Path) -> "Plan":
@@ -53,19 +64,20 @@ class Plan:
         if preset not in PRESETS:
             raise BadInput(f"There is no preset {preset!r}: use one of {', '.join(PRESETS)}.")
         if str(weights) != NO_NETWORK:
-            return Plan(preset, FROM_NETWORK[preset], weights)
+            return Plan(preset, FROM_NETWORK[preset], weights, _PROBES[preset])
         if preset not in FROM_REST:
             raise BadInput(f"The preset {preset!r} is the network alone: give weights, or another preset.")
-        return Plan(preset, FROM_REST[preset], None)
+        return Plan(preset, FROM_REST[preset], None, _PROBES[preset])
 
     def halved(self) -> "Plan":
         """The same plan without full resolution."""
-        return replace(self, levels=tuple(level for level in self.levels if level.scale > 1))
+        levels = tuple(level for level in self.levels if level.scale > 1)
+        return replace(self, levels=levels, probe=replace(self.probe, scale=max(2, self.probe.scale)))
 
 
 @dataclass(eq=False)
 class Deformed:
-    """A deformation, the device it was made on, and what the network said, for the uncertainty of its start."""
+    """A deformation, the device it was made on, the network that gave its start, and its uncertainty if asked for."""
 
     deformation: Deformation
     device: str
@@ -132,16 +144,18 @@ def _attempt(
         network = load_weights(plan.weights, device)
         with timed(seconds, "predict", device):
             progress("predict", 0.2)
-            start, uncertain = predicted(pair, alignment, network, with_uncertainty)
+            start = predicted(pair, alignment, network)
             if levels and not helps(pair, alignment, start):
                 start, levels = None, FROM_REST[plan.preset]
                 notes.append("The network's start matched worse than none; refined from rest.")
             elif levels:
                 levels = _not_seen_by_the_network(levels, spacing_mm)
-    if uncertain is not None and levels:
-        uncertain = remaining_uncertainty(uncertain, fixed_lungs)
     with timed(seconds, "refine", device):
-        velocity = refinement.refine(pair, alignment, levels, start, lambda f: progress("refine", 0.25 + 0.65 * f))
+        velocity = refinement.refine(pair, alignment, levels, start, lambda f: progress("refine", 0.25 + 0.6 * f))
+    if with_uncertainty:
+        with timed(seconds, "uncertainty", device):
+            tell = lambda f: progress("uncertainty", 0.85 + 0.05 * f)
+            uncertain = uncertainty(pair, alignment, velocity, plan.probe, tell)
     moved = replace(velocity, coefficients=velocity.coefficients.cpu())
     deformation = Deformation(alignment, moved, pair.fixed_box)
     return Deformed(deformation, str(device), network, uncertain, seconds, notes)
@@ -153,15 +167,10 @@ def _not_seen_by_the_network(levels: tuple[Level, ...], spacing_mm: float) -> tu
     return tuple(level for level in levels if level.scale * spacing_mm <= _COARSEST_MM) or levels[-1:]
 
 
-def predicted(
-    pair: PreparedPair, alignment, network: Weights, with_uncertainty: bool
-) -> tuple[Velocity, sitk.Image | None]:
-    """The network's velocity, and the uncertainty of its displacement if asked for of a probabilistic network."""
+def predicted(pair: PreparedPair, alignment, network: Weights) -> Velocity:
+    """The network's velocity."""
     inputs: NetworkInputs = network_inputs(pair, alignment, network.spacing_mm)
-    prediction = predict(network.network, inputs)
-    known = with_uncertainty and prediction.log_variance is not None
-    uncertain = uncertainty(network.network, inputs, prediction) if known else None
-    return start_velocity(pair, inputs, prediction), uncertain
+    return start_velocity(pair, inputs, predict(network.network, inputs))
 
 
 def helps(pair: PreparedPair, alignment, start: Velocity) -> bool:

@@ -18,7 +18,6 @@ from .velocity import FADE_NODES, Axis, Velocity
 # The velocity fades to zero over this distance beyond the fixed box.
 _FADE_MM = 36.0
 _SAMPLES = 8
-_TIMES_AT_PLEURA, _PLEURA_MM, _REMAINING_MM = 2.5, 2.0, 1.5
 
 
 @dataclass(eq=False)
@@ -51,12 +50,12 @@ def network_inputs(pair: PreparedPair, alignment: sitk.AffineTransform, spacing_
         moving[None],
         mask[None],
         (moving_mask > 0.5).float()[None],
-        _coarser(pair.fixed_box, scale, fixed.shape),
+        coarser(pair.fixed_box, scale, fixed.shape),
         scale,
     )
 
 
-def _coarser(box: Grid, scale: int, shape: tuple[int, int, int]) -> Grid:
+def coarser(box: Grid, scale: int, shape: tuple[int, int, int]) -> Grid:
     """The grid of `shape` (z, y, x) whose voxels are blocks of `scale`^3 of a box's, from its first voxel on."""
     first = box.points(np.full((1, 3), (scale - 1) / 2))[0]
     return Grid(
@@ -113,23 +112,4 @@ def uncertainty(network: Pyramid, inputs: NetworkInputs, prediction: Prediction,
     with torch.inference_mode():
         drawn = network.sample(prediction, _SAMPLES, generator)[:, 0]
         deviation = drawn.var(dim=0, correction=1).sum(dim=0).sqrt() * inputs.grid.spacing[0]
-    return grids.to_image(deviation.cpu().numpy(), _coarser(inputs.grid, prediction.spacing, deviation.shape))
-
-
-def remaining_uncertainty(uncertain: sitk.Image, lungs: sitk.Image) -> sitk.Image:
-    """What stays uncertain, mm, of a network's start once refinement has followed the images.
-
-    It lies on the part of the lungs' grid that holds them, with cubic voxels.
-
-    Where tissue has structure the images have settled it. At the pleura they cannot: lungs slide there, and no smooth
-    field follows. So the network's `uncertain` shrinks with the depth in the `lungs`; how fast, and from what multiple
-    at the pleura, was measured on phantoms.
-    """
-    grid = grids.isotropic_grid(grids.crop_to_mask(lungs, 2 * _REMAINING_MM), _REMAINING_MM)
-    inside = grids.resample_mask(lungs, grid) != 0
-    depth = sitk.SignedMaurerDistanceMap(inside, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
-    depth = np.maximum(grids.to_array(depth), 0.0) + _REMAINING_MM  # 0 in the outermost voxels
-    times = _TIMES_AT_PLEURA * _PLEURA_MM / (depth + _PLEURA_MM)
-    return grids.to_image(
-        (grids.to_array(grids.resample(uncertain, grid, outside=0.0)) * times).astype(np.float32), grid
-    )
+    return grids.to_image(deviation.cpu().numpy(), coarser(inputs.grid, prediction.spacing, deviation.shape))

@@ -17,7 +17,8 @@ LAST_RATE = 0.2
 # Where tissue density changed by about this much (g/ml), a lesion came or went: the images there say little about
 # motion, and their pull would be read as volume change.
 DENSITY_CHANGE = 0.10
-_CHANGE_SCALE, _CHANGE_RADIUS, _BORDER = 2, 3, 1
+CHANGE_SCALE = 2
+_CHANGE_RADIUS, _BORDER = 3, 1
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,16 @@ def _refine_level(pair, alignment, level, start, progress, recipe) -> Velocity:
     rest = Velocity.zeros(tuple(pair.fixed.shape), spacing, fade, fixed.device)
     initial = rest if start is None else start.moved_to(rest)
     coefficients = initial.coefficients.clone().requires_grad_(True)
-    warp_level = _LevelWarp(pair, alignment, level.scale, initial.axes, tuple(fixed.shape), recipe.squarings)
-    if start is not None and pair.has_density and level.scale <= _CHANGE_SCALE:
+    level_warp = LevelWarp(pair, alignment, level.scale, initial.axes, tuple(fixed.shape), recipe.squarings)
+    if start is not None and pair.has_density and level.scale <= CHANGE_SCALE:
         mask = mask * _trust(pair, alignment, start, level.scale, tuple(fixed.shape))
     similarity = losses.Lncc(fixed, mask, epsilon=pair.noise_variance / level.scale**2)
     optimizer = Adam([coefficients], level.rate)
     for step in range(level.steps):
         optimizer.rate = level.rate * (1 - (1 - LAST_RATE) * step / level.steps)
-        velocity = warp_level.velocity(coefficients)
-        displacement = warp_level.displacement(velocity)
-        coordinates = warp_level.coordinates_of(displacement)
+        velocity = level_warp.velocity(coefficients)
+        displacement = level_warp.displacement(velocity)
+        coordinates = level_warp.coordinates_of(displacement)
         inside = pair.valid(coordinates.detach(), level.scale)
         loss = similarity(flow.warp(moving, coordinates), None if inside is None else mask * inside)
         loss = loss + level.smoothness * _roughness(velocity / spacing, recipe)
@@ -110,9 +111,9 @@ def _refine_level(pair, alignment, level, start, progress, recipe) -> Velocity:
 def mismatch(pair: PreparedPair, alignment: sitk.AffineTransform, velocity: Velocity, scale: int) -> float:
     """1 - mean squared LNCC in the lungs under A exp(v), on images averaged over `scale` voxels."""
     fixed, moving, mask = pair.level(scale)
-    warp_level = _LevelWarp(pair, alignment, scale, velocity.axes, tuple(fixed.shape))
+    level_warp = LevelWarp(pair, alignment, scale, velocity.axes, tuple(fixed.shape))
     with torch.no_grad():
-        coordinates = warp_level.coordinates(warp_level.velocity(velocity.coefficients))
+        coordinates = level_warp.coordinates(level_warp.velocity(velocity.coefficients))
         inside = pair.valid(coordinates, scale)
         return float(
             losses.Lncc(fixed, mask)(flow.warp(moving, coordinates), None if inside is None else mask * inside)
@@ -122,36 +123,42 @@ def mismatch(pair: PreparedPair, alignment: sitk.AffineTransform, velocity: Velo
 def _trust(pair, alignment, velocity: Velocity, scale: int, shape: tuple[int, int, int]) -> torch.Tensor:
     """Weights (0 to 1) of a level's voxels: low where, motion so far taken out, tissue density has changed.
 
+    The weight, 1 / (1 + (change / DENSITY_CHANGE)^4), is near 1 for what is smaller.
+    """
+    trust = 1 / (1 + (density_change(pair, alignment, velocity) / DENSITY_CHANGE) ** 4)
+    if scale == CHANGE_SCALE:
+        return trust
+    return torch.nn.functional.interpolate(trust[None, None], shape, mode="nearest")[0, 0]
+
+
+def density_change(pair: PreparedPair, alignment: sitk.AffineTransform, velocity: Velocity) -> torch.Tensor:
+    """How tissue density (g/ml) changed beyond what A exp(v) explains, (z, y, x) at the scale CHANGE_SCALE.
+
     The change is J I_moving(phi) - I_fixed, both (HU + 1000) / 1000, averaged over about 20 mm inside the lungs, so
     that noise and vessels still apart by a few millimetres count for little. Its median over the lungs is left out:
-    what all lung shares is calibration or blood, no lesion. The weight, 1 / (1 + (change / DENSITY_CHANGE)^4), is near
-    1 for what is smaller.
+    what all lung shares is calibration or blood, no lesion.
     """
-    fixed, moving, mask = pair.level(_CHANGE_SCALE)
-    warp_level = _LevelWarp(pair, alignment, _CHANGE_SCALE, velocity.axes, tuple(fixed.shape))
+    fixed, moving, mask = pair.level(CHANGE_SCALE)
+    level_warp = LevelWarp(pair, alignment, CHANGE_SCALE, velocity.axes, tuple(fixed.shape))
     with torch.no_grad():
-        nodes = warp_level.displacement(warp_level.velocity(velocity.coefficients))
-        jacobian = flow.jacobian_determinant(nodes / warp_level.spacing)[None]
-        jacobian = flow.expand(jacobian, warp_level.to_voxels)[0] * abs(
+        nodes = level_warp.displacement(level_warp.velocity(velocity.coefficients))
+        jacobian = flow.jacobian_determinant(nodes / level_warp.spacing)[None]
+        jacobian = flow.expand(jacobian, level_warp.to_voxels)[0] * abs(
             float(np.linalg.det(matrix_and_offset(alignment)[0]))
         )
-        warped = flow.warp(moving, warp_level.coordinates_of(nodes))
+        warped = flow.warp(moving, level_warp.coordinates_of(nodes))
         # A pleura that is still a few millimetres off is no change of density: only voxels within the lung count.
         within = (losses.box_sum(mask, _BORDER) > (2 * _BORDER + 1) ** 3 - 0.5).float()
         inside = losses.box_sum(within, _CHANGE_RADIUS).clamp(min=1e-6)
         change = losses.box_sum((jacobian * warped - fixed) * within, _CHANGE_RADIUS) / inside
-        change = change - change[within > 0].median() if within.any() else change
-        trust = 1 / (1 + (change / DENSITY_CHANGE) ** 4)
-    if scale == _CHANGE_SCALE:
-        return trust
-    return torch.nn.functional.interpolate(trust[None, None], shape, mode="nearest")[0, 0]
+        return change - change[within > 0].median() if within.any() else change
 
 
 def _roughness(velocity: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     return recipe.bending * losses.bending_energy(velocity) + recipe.diffusion * losses.diffusion(velocity)
 
 
-class _LevelWarp:
+class LevelWarp:
     """What does not change over a level's steps: interpolation weights and voxel positions."""
 
     def __init__(
@@ -187,6 +194,10 @@ class _LevelWarp:
         """As :meth:`coordinates`, from the displacement at the control nodes."""
         fine = flow.expand(displacement, self.to_voxels)
         return self.affine_coordinates + torch.einsum("ij,jzyx->izyx", self.matrix, fine)
+
+    def displacement_at_voxels(self, velocity: Velocity) -> torch.Tensor:
+        """exp(v) - id at the level's voxels, (3, z, y, x) in voxels of the fixed box."""
+        return flow.expand(self.displacement(self.velocity(velocity.coefficients)), self.to_voxels)
 
 
 def similarity_of(fixed: np.ndarray, warped: np.ndarray, mask: np.ndarray) -> float:

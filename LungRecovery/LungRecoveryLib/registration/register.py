@@ -44,7 +44,7 @@ class Registration:
     settings: dict
     device: str
     notes: list[str] = field(default_factory=list)
-    # SD of the network's displacement in mm on its own coarser grid, for probabilistic weights
+    # the expected length of the error in mm, on a coarser grid, where asked for
     uncertainty: sitk.Image | None = None
     weights_sha256: str | None = None
 
@@ -74,8 +74,8 @@ def register(
     Parameters: scans in HU; lung masks on any grid (non-zero: lung), segmented where None; `preset` one of PRESETS;
     `device` auto, cpu or cuda[:n]; `spacing_mm` of the isotropic working grid in the fixed scan's axes, on which the
     maps lie, unless `native_maps` asks for the fixed scan's own grid; `weights` of the network that gives refinement
-    its start: the name of shipped ones, a .safetensors file, or "none"; `uncertainty`: also that of the network's
-    displacement, where its weights are probabilistic.
+    its start: the name of shipped ones, a .safetensors file, or "none"; `uncertainty`: also how far the deformation
+    may be off.
 
     Raises BadInput for an unknown preset or device, for weights that cannot be used and for lungs that do not overlap
     after alignment, OutOfMemory when not even the CPU at half resolution has enough.

@@ -121,7 +121,7 @@ def known_overlays() -> dict[str, Overlay]:
             _("mm"),
             "amount",
             (0.0, 5.0),
-            _("Standard deviation of the registration's displacement, in mm"),
+            _("How far the registration may be off (expected error), in mm"),
         ),
     )
     return {overlay.name: overlay for overlay in every}
