@@ -1,6 +1,7 @@
 """A study measured again: nothing changes without a correction, and only what rests on it changes with one."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import SimpleITK as sitk
 from LungRecoveryLib import corrections, images, worker
 from LungRecoveryLib.corrections import CorrectedScan, Correction, ReaderVerdict, correct
 from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.parenchyma import radiomics
 
 
 @pytest.fixture
@@ -84,6 +86,26 @@ def test_a_corrected_follow_up_changes_its_own_results(small_study, small_scans,
     assert new["scores"]["lungs"]["tissue_recovery"] != old["scores"]["lungs"]["tissue_recovery"]
     assert before["timepoints"][0] == after["timepoints"][0]
     assert after["trajectory"] != before["trajectory"]
+
+
+@pytest.mark.usefixtures("no_report")
+def test_radiomics_of_a_corrected_scan_are_computed_again(small_study, small_scans, eroded, tmp_path, monkeypatch):
+    """Those of the scan with other lungs are new, those of the others stay."""
+    measured = {"lungs": {"volume_ml": 4000.0, "enhanced": {"Q4LE": 7.0}}}
+    content = study(small_study)
+    content["settings"]["radiomics"] = True
+    for timepoint in content["timepoints"]:
+        timepoint["radiomics"] = measured
+    earlier = tmp_path / "earlier"
+    shutil.copytree(small_study, earlier)
+    (earlier / "study.json").write_text(json.dumps(content), encoding="utf-8")
+    monkeypatch.setattr(radiomics, "require_mirp", lambda: None)
+    monkeypatch.setattr(radiomics, "features", lambda voxels, mask, limits: {radiomics.FEATURES[0]: 1.0})
+    correct(Correction(earlier, tmp_path / "again", (CorrectedScan("day 30", small_scans / "1.mha", eroded(1)),)))
+    found = [timepoint["radiomics"] for timepoint in study(tmp_path / "again")["timepoints"]]
+    assert found[0] == found[2] == measured
+    assert found[1]["lungs"]["enhanced"] == {"Q4LE": 1.0}
+    assert set(found[1]) >= {"lungs", "right", "left"}
 
 
 @pytest.mark.usefixtures("no_report")

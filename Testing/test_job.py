@@ -33,6 +33,7 @@ def test_a_job_survives_json():
     given_content = content(
         preset="fast",
         seed=3,
+        radiomics=True,
         bands=[{"name": "all", "low": -1000, "high": 0}],
         quality_thresholds={"fail_dice": 0.8},
         timepoints=[{"path": "a.mha", "days": 0}, {"path": "b.mha", "days": 30, "lungs": "m.mha", "series": "3"}],
@@ -40,6 +41,7 @@ def test_a_job_survives_json():
     job = job_from(given_content)
     again = job_from(json.loads(json.dumps(to_json(job))))
     assert again == job
+    assert job.radiomics
     assert job.quality_thresholds.fail_dice == 0.8
     assert job.quality_thresholds.review_dice == 0.95
     assert job.timepoints[1].lungs == Path("m.mha")

@@ -97,7 +97,7 @@ def test_a_study_reads_back_as_it_was_written(tmp_path):
 def test_layers_that_nobody_makes_are_named_with_a_reason():
     """The schema's `absent` tells a program what it need not look for."""
     content = results.to_json(study())
-    assert set(content["absent"]) == {"lobes", "severity"}
+    assert set(content["absent"]) == {"lobes", "severity", "radiomics"}
     assert all(len(reason.split()) > 4 for reason in content["absent"].values())
     assert content["notice"] == "Research use only; not for diagnosis"
 
@@ -110,6 +110,7 @@ def test_layers_that_nobody_makes_are_named_with_a_reason():
         {"timepoints": [timepoint(0, files={"ct": "/home/someone/ct.nii.gz"})]},  # an absolute path
         {"timepoints": [timepoint(0, files={"ct": "../ct.nii.gz"})]},
         {"notice": "fit for diagnosis"},
+        {"timepoints": [timepoint(0, radiomics={"lungs": {"volume_ml": 1.0, "plain": {"mean": 1.0}}}), timepoint(1)]},
     ],
 )
 def test_the_schema_refuses(wrong):
@@ -138,6 +139,24 @@ def test_the_tables_are_tidy(tmp_path):
     assert float(trajectory[0]["low"]) == pytest.approx(0.5 - 0.196)
     assert trajectory[1]["value"] == ""
     assert trajectory[1]["reliable"] == "false"
+
+
+def test_radiomics_have_a_table_where_there_are_any(tmp_path):
+    """A row for each region, image and feature, with its name, its ICC and whether it is stable; else no file."""
+    results.write_study(study(), tmp_path)
+    assert not (tmp_path / "radiomics.csv").exists()
+    table = {"lesions": {"volume_ml": 12.0, "plain": {"Q4LE": -500.0}, "enhanced": {"Q4LE": 300.0, "5QRC": 0.5}}}
+    written = study(timepoints=[timepoint(0, radiomics=table), timepoint(1)])
+    results.write_study(written, tmp_path)
+    found = rows(tmp_path / "radiomics.csv")
+    assert [(row["label"], row["region_name"], row["image"], row["feature"]) for row in found] == [
+        ("baseline", "Lesions", "plain", "mean"),
+        ("baseline", "Lesions", "enhanced", "mean"),
+        ("baseline", "Lesions", "enhanced", "small zone emphasis"),
+    ]
+    assert [row["stable"] for row in found] == ["true", "true", "false"]
+    assert float(found[1]["icc"]) > 0.9
+    assert results.read_study(tmp_path).baseline.radiomics == table
 
 
 def test_a_folder_without_a_study_is_bad_input(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from LungRecoveryLib.cli.application import app
 from LungRecoveryLib.errors import BadInput, Cancelled
 from LungRecoveryLib.grids import grid_of, same_grid, to_array, transform_points
 from LungRecoveryLib.job import job_from
+from LungRecoveryLib.parenchyma import radiomics
 from LungRecoveryLib.results import read_study
 
 TOP = {"study.json", "scores.csv", "regions.csv", "trajectory.csv", "report.html", "report.pdf", "figures"}
@@ -52,7 +54,7 @@ def test_the_folder_holds_what_the_contract_names(small_study, result):
     files = {"transform.h5", "inverse_transform.h5"} | own | {f"{layer}.nii.gz" for layer in MAPS}
     assert names(small_study / "day-30") == names(small_study / "kontrolle") == files
     assert any((small_study / "figures").glob("*.png"))
-    assert set(result.absent) == {"lobes", "severity"}
+    assert set(result.absent) == {"lobes", "severity", "radiomics"}
     assert not list(small_study.parent.glob(".*"))
     for timepoint in result.timepoints:
         for layer in timepoint.files:
@@ -203,6 +205,54 @@ def test_cancelling_leaves_nothing(strict_job, tmp_path, where):
 
     with pytest.raises(Cancelled):
         study.analyze(job_from({**strict_job, "output": str(tmp_path / "deep" / "out")}), stop)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def quick_features(monkeypatch):
+    """Features that take no time: their computing is tested by itself."""
+
+    def features(voxels, mask, range_hu):
+        return {feature: float(voxels[mask].mean()) for feature in radiomics.FEATURES}
+
+    monkeypatch.setattr(radiomics, "features", features)
+    monkeypatch.setattr(radiomics, "require_mirp", lambda: None)
+
+
+@pytest.mark.usefixtures("quick_features")
+def test_radiomics_when_asked(strict_job, tmp_path):
+    """A table of every date, in the trajectory the stable features alone, in the report a few; cancelled, nothing."""
+    job = {**strict_job, "output": str(tmp_path / "out"), "radiomics": True}
+
+    def stop(stage: str, fraction: float, message: str = "") -> None:
+        if "radiomics" in stage and message == "lesions":
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        study.analyze(job_from(job), stop)
+    assert not list(tmp_path.iterdir())
+    study.analyze(job_from(job))
+    result = read_study(tmp_path / "out")
+    assert "radiomics" not in result.absent
+    assert result.settings["radiomics"]
+    for timepoint in result.timepoints:
+        assert set(timepoint.radiomics) == {"lungs", "right", "left", "lesions"}
+        assert set(timepoint.radiomics["lesions"]) == {"volume_ml", "plain", "enhanced"}
+    with (tmp_path / "out" / "radiomics.csv").open(encoding="utf-8") as file:
+        assert sum(1 for _ in file) == 1 + 2 * 4 * 2 * len(radiomics.FEATURES)
+    followed = {s["name"] for s in result.trajectory["series"].values() if s["region"] == "lesions"}
+    assert followed == {f"radiomics_{feature.ibsi}" for feature in radiomics.stable_features("lesions")}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Radiomic features in each scan" in page
+    assert "intraclass correlation" in page
+
+
+def test_radiomics_without_mirp_are_refused_before_anything(small_job, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mirp", None)
+    scans = [timepoint["path"] for timepoint in small_job["timepoints"]]
+    done = CliRunner().invoke(app, ["analyze", *scans, "--output", str(tmp_path / "out"), "--radiomics"])
+    assert done.exit_code == 3
+    assert "pip install 'lungrecovery[radiomics]'" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -27,6 +27,7 @@ from LungRecoveryLib.anatomy.structures import Structures
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.files import atomic_directory
 from LungRecoveryLib.job import Job, job_from
+from LungRecoveryLib.parenchyma import radiomics
 from LungRecoveryLib.parenchyma.noise import Noise, estimate_noise
 from LungRecoveryLib.parenchyma.scan import ScanNumbers
 from LungRecoveryLib.parenchyma.series import Enhanced, Series
@@ -130,7 +131,7 @@ def correct(correction: Correction, progress: Progress = no_progress) -> StudyRe
     """Measure a study again and leave its new folder, whole or not at all; the old one is not changed.
 
     Raises BadInput where the study, a scan or a mask cannot be used, a label is unknown, or a verdict of the quality
-    check is overridden without a comment.
+    check is overridden without a comment; MissingDependency where features of a corrected scan need MIRP.
     """
     earlier = results.read_study(correction.study)
     _check(correction, earlier)
@@ -155,6 +156,8 @@ def _check(correction: Correction, earlier: StudyResult) -> None:
             raise BadInput(f"{verdict.label} is the baseline, which is not registered: judge a follow-up")
         if verdict.verdict != "accepted" and not verdict.comment.strip():
             raise BadInput(f"the verdict on {verdict.label} is overridden without a comment: say why")
+    if correction.scans and any(timepoint.radiomics for timepoint in earlier.timepoints):
+        radiomics.require_mirp()
 
 
 class _Corrected(StudyWork):
@@ -177,6 +180,8 @@ class _Corrected(StudyWork):
             if changed:
                 self.series = self._series_for(timepoint, visit)
             measured_again.append(self._measure([visit], 0) if changed else self._stored(timepoint))
+            if changed and timepoint.radiomics is not None:
+                self._describe(visit, measured_again[-1], (0.5 * index / len(timepoints),) * 2)
             visits.append(visit)
         baseline = self._baseline(visits[0], timepoints[0], measured_again[0])
         measured = [self._baseline_result(visits[0], measured_again[0])]
@@ -247,7 +252,8 @@ class _Corrected(StudyWork):
         if "lobes" in timepoint.files:
             lobe_map = images.read_image(timepoint.layer(self.folder, "lobes"))
         enhanced = Enhanced(image, timepoint.parenchyma)
-        return Measured(timepoint.density, timepoint.lesions, lesion_map, enhanced, timepoint.lobes, lobe_map)
+        measures = timepoint.density, timepoint.lesions, lesion_map, enhanced, timepoint.lobes, lobe_map
+        return Measured(*measures, timepoint.radiomics)
 
     def _baseline(self, visit: Visit, timepoint: TimePointResult, measured: Measured) -> BaselineOnGrid:
         """The baseline on the grid of the maps, its lungs, regions and lesions replaced where they were corrected."""

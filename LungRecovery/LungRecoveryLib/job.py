@@ -59,6 +59,7 @@ class Job(PairOptions):
     overwrite: bool = False
     dicom: bool = False
     keep_identifiers: bool = False
+    radiomics: bool = False
     bands: tuple[Band, ...] = DEFAULT_BANDS
     quality_thresholds: quality.Thresholds = field(default_factory=quality.Thresholds)
     score_thresholds: score.Thresholds = field(default_factory=score.Thresholds)

@@ -24,3 +24,9 @@ def part(progress: Progress, start: float, end: float, prefix: str = "") -> Prog
         progress(f"{prefix}{stage}", start + (end - start) * fraction, message)
 
     return report
+
+
+def share_of(index: int, count: int, start: float, end: float) -> tuple[float, float]:
+    """The part of the progress from `start` to `end` that belongs to one of `count` equal steps."""
+    width = (end - start) / count
+    return start + index * width, start + (index + 1) * width

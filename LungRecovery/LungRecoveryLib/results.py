@@ -30,6 +30,7 @@ STUDY_FILE = "study.json"
 SCORES_FILE = "scores.csv"
 REGIONS_FILE = "regions.csv"
 TRAJECTORY_FILE = "trajectory.csv"
+RADIOMICS_FILE = "radiomics.csv"  # where radiomics were asked for
 REPORT_HTML = "report.html"
 REPORT_PDF = "report.pdf"
 DICOM = "dicom"
@@ -64,12 +65,13 @@ THIRDS = "the lungs are divided into thirds of their height instead"
 ABSENT = {
     "lobes": f"the fissures were not looked for; {THIRDS}",
     "severity": "the CT severity score (0 to 25) is a sum over five lobes, which are not all known",
+    "radiomics": "they take minutes and are computed only when asked for (`lungrecovery analyze --radiomics`)",
 }
 
 # What not every time point has: the baseline is not registered, and a study of another program may hold no lesions.
 _OPTIONAL = (
     *("jacobian", "change", "quality", "registration", "band_changes"),
-    *("lesions", "lesion_fates", "lesion_classes", "parenchyma", "lobes", "severity"),
+    *("lesions", "lesion_fates", "lesion_classes", "parenchyma", "lobes", "severity", "radiomics"),
 )
 
 # Folder names that are taken, or that Windows refuses whatever their case.
@@ -89,8 +91,9 @@ class TimePointResult:
     `lesion_fates` lists what became of each lesion since the baseline. `parenchyma` tells of the enhanced image: the
     scan's baseline, noise, calibration and what was taken out between the dates. `lobes` says where they come from,
     what is visible of each fissure and why any is missing; `severity` are the points of the CT severity score where
-    all five are known; `band_changes` the shares of the lung that went from one density band to another. `files` maps
-    a layer to its path relative to the study's folder. `reliable` is False where the registration failed its quality
+    all five are known; `band_changes` the shares of the lung that went from one density band to another; `radiomics`
+    the features by region and image (see `parenchyma.radiomics.measure`) where they were asked for. `files` maps a
+    layer to its path relative to the study's folder. `reliable` is False where the registration failed its quality
     gate.
     """
 
@@ -116,6 +119,7 @@ class TimePointResult:
     lobes: dict[str, Any] | None = None
     severity: RegionTable | None = None
     band_changes: dict[str, dict[str, float]] | None = None
+    radiomics: RegionTable | None = None
     quality: dict[str, Any] | None = None
     registration: dict[str, Any] | None = None
 
@@ -234,15 +238,14 @@ def to_json(result: StudyResult) -> dict[str, Any]:
 
 
 def write_study(result: StudyResult, folder: Path) -> None:
-    """Write `study.json` and the three tables into a folder that exists."""
+    """Write `study.json` and the tables into a folder that exists."""
     folder = Path(folder)
     write_study_file(result, folder)
-    for name, rows in (
-        (SCORES_FILE, score_rows(result)),
-        (REGIONS_FILE, region_rows(result)),
-        (TRAJECTORY_FILE, trajectory_rows(result)),
-    ):
-        (folder / name).write_text(_csv(list(rows)), encoding="utf-8", newline="")
+    tables = {SCORES_FILE: score_rows, REGIONS_FILE: region_rows, TRAJECTORY_FILE: trajectory_rows}
+    if any(timepoint.radiomics for timepoint in result.timepoints):
+        tables[RADIOMICS_FILE] = radiomics_rows
+    for name, rows in tables.items():
+        (folder / name).write_text(_csv(list(rows(result))), encoding="utf-8", newline="")
 
 
 def write_study_file(result: StudyResult, folder: Path) -> None:
@@ -302,6 +305,16 @@ def region_rows(result: StudyResult) -> Iterator[dict[str, Any]]:
                         "value": value,
                         "reliable": timepoint.reliable or group in ("density", "lesions", "severity"),
                     }
+
+
+def radiomics_rows(result: StudyResult) -> Iterator[dict[str, Any]]:
+    """The rows of radiomics.csv: one for each time point, region, image and feature."""
+    from LungRecoveryLib.parenchyma import radiomics  # who only reads a study needs no segmentation
+
+    names = result.regions | {radiomics.LESIONS: "Lesions"}
+    for timepoint in result.timepoints:
+        for row in radiomics.rows_of(timepoint.radiomics or {}):
+            yield _who(timepoint, row["region"], names) | row
 
 
 def trajectory_rows(result: StudyResult) -> Iterator[dict[str, Any]]:

@@ -22,9 +22,10 @@ from LungRecoveryLib.anatomy.checks import segmentation_warnings
 from LungRecoveryLib.files import atomic_directory
 from LungRecoveryLib.job import Job, settings_of
 from LungRecoveryLib.pairs import register_visits
+from LungRecoveryLib.parenchyma import radiomics
 from LungRecoveryLib.parenchyma.noise import estimate_noise
 from LungRecoveryLib.parenchyma.series import Enhanced, Series
-from LungRecoveryLib.progress import Progress, no_progress, part
+from LungRecoveryLib.progress import Progress, no_progress, part, share_of
 from LungRecoveryLib.recovery import change_classes, density, jacobian, lesions, quality, score, similarity, trajectory
 from LungRecoveryLib.recovery.severity import severity_by_lobe
 from LungRecoveryLib.registration.register import Registration
@@ -33,7 +34,7 @@ from LungRecoveryLib.system import check_device, limited_threads
 from LungRecoveryLib.timepoints import Visit, about, check_overlap, input_paths, read_visits
 
 # Shares of the whole time at which the stages end, for the progress; registration takes most of it.
-_READ, _SEGMENTED, _MEASURED, _REGISTERED, _REPORTED = 0.02, 0.15, 0.3, 0.9, 0.95
+_READ, _SEGMENTED, _MEASURED, _DESCRIBED, _REGISTERED, _REPORTED = 0.02, 0.15, 0.3, 0.5, 0.9, 0.95
 _LUNG_MARGIN_MM = 10.0
 
 
@@ -76,6 +77,7 @@ class Measured:
     enhanced: Enhanced
     lobes: dict[str, Any] | None = None
     lobe_map: sitk.Image | None = None
+    radiomics: RegionTable | None = None
 
 
 class StudyWork:
@@ -86,6 +88,8 @@ class StudyWork:
         self.seconds: dict[str, float] = {}
 
     def run(self) -> StudyResult:
+        if self.job.radiomics:
+            radiomics.require_mirp()
         with self._timed("read"):
             visits, warnings = read_visits(self.job, part(self.progress, 0.0, _READ))
             if self.job.dicom:
@@ -98,6 +102,10 @@ class StudyWork:
             self.noise = {visit.label: estimate_noise(visit.scan.image, visit.lungs) for visit in visits}
             self.series = Series(self.job.bias_removal, list(self.noise.values()))
             measured = [self._measure(visits, index) for index in range(len(visits))]
+        if self.job.radiomics:
+            with self._timed("radiomics"):
+                for index, (visit, found) in enumerate(zip(visits, measured, strict=True)):
+                    self._describe(visit, found, share_of(index, len(visits), _MEASURED, _DESCRIBED))
         timepoints = [self._baseline_result(visits[0], measured[0])]
         baseline = None
         for index, visit in enumerate(visits[1:], start=1):
@@ -121,7 +129,7 @@ class StudyWork:
     def _segment(self, visits: list[Visit]) -> None:
         """Find the lungs of the scans that came without a mask."""
         for index, visit in enumerate(visits):
-            share = _share(index, len(visits), _READ, _SEGMENTED)
+            share = share_of(index, len(visits), _READ, _SEGMENTED)
             if visit.lungs is None:
                 with about(visit.scan.name):
                     visit.lungs = anatomy_lungs.segment_lungs(
@@ -131,7 +139,7 @@ class StudyWork:
     def _measure(self, visits: list[Visit], index: int) -> Measured:
         """Density and lesions by region from the scan's own voxels; only the box around the lungs is looked at."""
         visit = visits[index]
-        share = _share(index, len(visits), _SEGMENTED, _MEASURED)
+        share = share_of(index, len(visits), _SEGMENTED, _MEASURED)
         found = self._structures(visit, part(self.progress, *share, f"{visit.label}: "))
         told = segmentation_warnings(visit.scan.image, visit.lungs, found.airways, found.lesions)
         visit.warnings += [warning for warning in told if warning not in visit.warnings]
@@ -149,12 +157,20 @@ class StudyWork:
             found.lobes.labels if found.lobes.found else None,
         )
 
+    def _describe(self, visit: Visit, measured: Measured, share: tuple[float, float]) -> None:
+        """Add the radiomic features of a scan to what was measured in it."""
+        scans = {"plain": visit.scan.image, "enhanced": measured.enhanced.image}
+        scans = {name: image for name, image in scans.items() if image is not None}
+        progress = part(self.progress, *share, f"{visit.label}: ")
+        measured.radiomics = radiomics.measure(scans, visit.lungs, measured.lobe_map, measured.lesion_map, progress)
+
     def _structures(self, visit: Visit, progress: Progress) -> structures.Structures:
         return structures.segment_structures(visit.scan.image, visit.lungs, progress, visit.lobes)
 
     def _register(self, visits: list[Visit], index: int) -> Registration:
         baseline, visit = visits[0], visits[index]
-        share = _share(index - 1, len(visits) - 1, _MEASURED, _REGISTERED)
+        start = _DESCRIBED if self.job.radiomics else _MEASURED
+        share = share_of(index - 1, len(visits) - 1, start, _REGISTERED)
         progress = part(self.progress, *share, f"{visit.label}: ")
         return register_visits(baseline, visit, self.job, progress, uncertainty=True)
 
@@ -293,6 +309,7 @@ class StudyWork:
             parenchyma=measured.enhanced.summary,
             lobes=measured.lobes,
             severity=severity_by_lobe(measured.lesions or {}),
+            radiomics=measured.radiomics,
             scores=scores,
             files={},
             warnings=[*visit.warnings, *measured.enhanced.warnings],
@@ -371,13 +388,9 @@ def _absent(timepoints: list[TimePointResult]) -> dict[str, str]:
         absent["lobes"] = f"{missing}; {results.THIRDS}"
     if any(timepoint.severity for timepoint in timepoints):
         del absent["severity"]
+    if any(timepoint.radiomics for timepoint in timepoints):
+        del absent["radiomics"]
     return absent
-
-
-def _share(index: int, count: int, start: float, end: float) -> tuple[float, float]:
-    """The part of the progress from `start` to `end` that belongs to one of `count` equal steps."""
-    edges = np.linspace(start, end, count + 1)
-    return float(edges[index]), float(edges[index + 1])
 
 
 def _cut(image: sitk.Image, box: grids.Grid) -> sitk.Image:

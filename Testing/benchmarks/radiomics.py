@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from LungRecoveryLib.anatomy.regions import LOBE_REGIONS
 from LungRecoveryLib.grids import crop_to_mask, grid_of, resample, resample_mask, to_array, to_image, with_spacing
 from LungRecoveryLib.parenchyma.dates import BiasRemoval
 from LungRecoveryLib.parenchyma.noise import estimate_noise
-from LungRecoveryLib.parenchyma.radiomics import FEATURES, LOBES, RANGES_HU, SPACING_MM, STABLE_ICC, features, icc
+from LungRecoveryLib.parenchyma.radiomics import FEATURES, RANGES_HU, SPACING_MM, STABLE_ICC, features, icc
 from LungRecoveryLib.parenchyma.series import Series
 from LungRecoveryLib.phantom import make_patient
 from LungRecoveryLib.phantom.acquisition import Scanner, acquire
@@ -61,7 +62,7 @@ def subjects(scan: dict[str, sitk.Image]) -> dict[tuple[str, str, str], np.ndarr
     found = {}
     for image, limits in RANGES_HU.items():
         voxels = to_array(resample(scan[image], grid), np.float32)
-        for label, lobe in LOBES.items():
+        for label, lobe in LOBE_REGIONS.items():
             inside = lobes == label
             for region, mask in (("lung", inside), ("lesions", inside & (lesions > 0))):
                 if np.count_nonzero(mask) >= LEAST_VOXELS:
@@ -87,6 +88,11 @@ def main() -> None:
         write(ratings, seed + 1, given)
 
 
+def within_subject_sd(table: np.ndarray) -> float:
+    """The SD between the conditions of one subject, pooled over the subjects of a table (subjects, conditions)."""
+    return float(np.sqrt(table.var(axis=1, ddof=1).mean()))
+
+
 def write(ratings: dict[tuple[str, str], list[np.ndarray]], patients: int, given: argparse.Namespace) -> None:
     """Leave the table of what was measured so far."""
     rows = []
@@ -96,6 +102,7 @@ def write(ratings: dict[tuple[str, str], list[np.ndarray]], patients: int, given
             {
                 "region": region, "image": image, "family": feature.family, "feature": feature.name,
                 "ibsi": feature.ibsi, "subjects": len(table), "icc": round(icc(table[:, :, index]), 3),
+                "sd": float(f"{within_subject_sd(table[:, :, index]):.3g}"),
             }
             for index, feature in enumerate(FEATURES)
         ]  # fmt: skip

@@ -13,11 +13,12 @@ from LungRecoveryLib.images import write_image
 from LungRecoveryLib.parenchyma.radiomics import (
     BIN_HU,
     FEATURES,
-    LOBES,
     RANGES_HU,
     features,
     icc,
-    scan_rows,
+    measure,
+    repeatability,
+    rows_of,
     stability,
     stable_features,
 )
@@ -90,8 +91,9 @@ def test_an_offset_of_the_scale_moves_the_plain_features_only(chest, balls_in):
     for offset in (0.0, 30.0):
         ct = chest.scan(200.0 * lesion, offset=offset, noise=10.0)
         found = assess(ct, *(chest.image(name) for name in ("lungs", "airways", "vessels")))
-        rows = scan_rows({"plain": ct, "enhanced": found.enhanced}, chest.image("lungs"), None, found.lesions)
-        tables.append({(row["region"], row["image"], row["ibsi"]): row["value"] for row in rows})
+        images = {"plain": ct, "enhanced": found.enhanced}
+        table = measure(images, chest.image("lungs"), None, found.lesions)
+        tables.append({(row["region"], row["image"], row["ibsi"]): row["value"] for row in rows_of(table)})
     first, second = tables
     assert {region for region, _, _ in first} == {"lungs", "right", "left", "lesions"}
     assert second["lungs", "plain", "Q4LE"] - first["lungs", "plain", "Q4LE"] == pytest.approx(30, abs=2)
@@ -104,8 +106,10 @@ def test_lobes_take_the_place_of_sides(chest):
     pytest.importorskip("mirp")
     ct, lungs = chest.scan(noise=5.0), chest.image("lungs")
     lobes = lungs * 3  # 3 and 6: the right lung is one lobe
-    rows = scan_rows({"plain": ct}, lungs, lobes, lungs * 0)
-    assert {row["region"] for row in rows} == {"lungs", LOBES[3]}
+    told = []
+    found = measure({"plain": ct}, lungs, lobes, lungs * 0, lambda *said: told.append(said))
+    assert list(found) == ["lungs", "right_lobe_lower"]
+    assert told == [("radiomics", 0.0, "lungs"), ("radiomics", 0.5, "right_lobe_lower")]
 
 
 def test_the_intraclass_correlation_of_the_textbook():
@@ -124,7 +128,9 @@ def test_the_shipped_table_says_which_features_are_stable():
     for region in ("lungs", "lesions"):
         assert 0 < len(stable_features(region)) < len(FEATURES)
     assert "mean" in {feature.name for feature in stable_features("lesions")}
-    assert stable_features("right_upper") == stable_features("lungs")
+    assert stable_features("right_lobe_upper") == stable_features("lungs")
+    spread = {f.name: repeatability("lungs", f) for f in FEATURES if f.family == "intensity"}
+    assert 0 < spread["mean"] < 10  # HU
 
 
 def test_the_command_writes_the_features(chest, tmp_path):

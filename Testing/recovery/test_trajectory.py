@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from LungRecoveryLib.errors import Cancelled
+from LungRecoveryLib.parenchyma.radiomics import FEATURES, repeatability, stable_features
 from LungRecoveryLib.recovery.trajectory import trajectory
 
 ERROR = 0.02
@@ -185,3 +186,24 @@ def test_the_result_is_json_and_the_work_can_be_cancelled():
 
 def test_only_the_named_regions_are_followed():
     assert trajectory(visits([0, 90], [0.0, 0.6]), regions=["left"])["series"] == {}
+
+
+def test_only_stable_features_are_followed():
+    """Radiomics of the enhanced image: the stable ones of lungs and lesions with the error that was measured."""
+    entries = visits([0, 30, 90], [0.0, 0.3, 0.6])
+    for number, entry in enumerate(entries):
+        values = {feature.ibsi: 100.0 - number for feature in FEATURES}
+        entry["radiomics"] = {r: {"volume_ml": 50.0, "plain": values, "enhanced": values} for r in ("lungs", "lesions")}
+    del entries[2]["radiomics"]["lesions"]  # they have cleared
+    found = trajectory(entries)
+    for region in ("lungs", "lesions"):
+        followed = {key for key in found["series"] if key.startswith("radiomics_") and key.endswith(f".{region}")}
+        assert followed == {f"radiomics_{feature.ibsi}.{region}" for feature in stable_features(region)}
+    mean = next(feature for feature in FEATURES if feature.name == "mean")
+    series = found["series"][f"radiomics_{mean.ibsi}.lungs"]
+    assert (series["title"], series["unit"], series["model"]) == ("Intensity: mean", "HU", "linear")
+    assert [point["value"] for point in series["points"]] == [100.0, 99.0, 98.0]
+    assert {point["error"] for point in series["points"]} == {repeatability("lungs", mean)}
+    assert len(found["series"][f"radiomics_{mean.ibsi}.lesions"]["points"]) == 2
+    assert "phantom" in found["errors"][series["name"]]
+    assert not [key for key in trajectory(visits([0, 30], [0.0, 0.3]))["series"] if key.startswith("radiomics")]

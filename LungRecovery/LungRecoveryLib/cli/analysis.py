@@ -70,6 +70,9 @@ def analyze(
     allow_different_patients: Annotated[
         bool, typer.Option("--allow-different-patients", help="Accept scans whose patient IDs differ.")
     ] = False,
+    radiomics: Annotated[
+        bool, typer.Option("--radiomics", help="Compute radiomic features of every date (slow; extra [radiomics]).")
+    ] = False,
     dicom: Annotated[bool, typer.Option("--dicom", help="Write the results as DICOM objects too, for a PACS.")] = False,
     keep_identifiers: Annotated[
         bool, typer.Option("--keep-identifiers", help="Keep the patient's name, ID and dates in the DICOM objects.")
@@ -103,6 +106,7 @@ def analyze(
         "native_maps": native_maps or None,
         "allow_different_patients": allow_different_patients or None,
         "overwrite": overwrite or None,
+        "radiomics": radiomics or None,
         "dicom": dicom or None,
         "keep_identifiers": keep_identifiers or None,
         "bands": _bands(bands) if bands else None,

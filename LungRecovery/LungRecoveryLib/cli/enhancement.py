@@ -43,7 +43,7 @@ def enhance(
     from LungRecoveryLib import images
     from LungRecoveryLib.anatomy import lungs as anatomy_lungs
     from LungRecoveryLib.files import atomic_write_text
-    from LungRecoveryLib.parenchyma.radiomics import require_mirp, scan_rows, to_csv
+    from LungRecoveryLib.parenchyma.radiomics import measure, require_mirp, rows_of, to_csv
     from LungRecoveryLib.parenchyma.scan import assess
     from LungRecoveryLib.progress import part
     from LungRecoveryLib.timepoints import about
@@ -71,9 +71,9 @@ def enhance(
         if lesions is not None:
             images.write_image(found.lesions, lesions)
         if radiomics is not None:
-            progress("radiomics", 0.95)
             both = {"plain": scan.image, "enhanced": found.enhanced}
-            atomic_write_text(radiomics, to_csv(scan_rows(both, mask, parts, found.lesions)))
+            table = measure(both, mask, parts, found.lesions, part(progress, 0.9, 1.0))
+            atomic_write_text(radiomics, to_csv(rows_of(table)))
         progress("done", 1.0)
     warnings = [*scan.warnings, *found.warnings]
     for warning in warnings:

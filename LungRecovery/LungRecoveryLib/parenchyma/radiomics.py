@@ -10,7 +10,7 @@ MIRP: Zwanenburg et al., JOSS 2024.
 import csv
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ..anatomy.regions import LOBE_REGIONS
 from ..errors import MissingDependency
 from ..grids import crop_to_mask, resample, resample_mask, to_array, with_spacing
+from ..progress import Progress, no_progress
 from ..resources import resource
 
 SPACING_MM = 3.0
@@ -29,7 +31,7 @@ BIN_HU = 25.0
 RANGES_HU = {"plain": (-1000.0, 400.0), "enhanced": (-200.0, 400.0)}
 """The densities that count, by image: "plain" is the CT, "enhanced" the image with the scan's bias taken out."""
 
-LOBES = {1: "right_upper", 2: "right_middle", 3: "right_lower", 4: "left_upper", 5: "left_lower"}
+LESIONS = "lesions"
 SIDES = {1: "right", 2: "left"}
 STABLE_ICC = 0.9
 COLUMNS = ("region", "ml", "image", "family", "feature", "ibsi", "value", "icc", "stable")
@@ -39,27 +41,28 @@ _STABILITY = "radiomics_stability.json"
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature: its IBSI family, name and id, and what MIRP's column begins with."""
+    """A feature: its IBSI family, name and id, what MIRP's column begins with, and its unit."""
 
     family: str
     name: str
     ibsi: str
     column: str
+    unit: str = ""
 
 
 FEATURES = tuple(
     Feature(family, *feature)
     for family, features in {
         "intensity": (
-            ("mean", "Q4LE", "stat_mean"),
-            ("variance", "ECT3", "stat_var"),
+            ("mean", "Q4LE", "stat_mean", "HU"),
+            ("variance", "ECT3", "stat_var", "HU²"),
             ("skewness", "KE2A", "stat_skew"),
             ("kurtosis", "IPH6", "stat_kurt"),
-            ("median", "Y12H", "stat_median"),
-            ("10th percentile", "QG58", "stat_p10"),
-            ("90th percentile", "8DWT", "stat_p90"),
-            ("interquartile range", "SALO", "stat_iqr"),
-            ("robust mean absolute deviation", "1128", "stat_rmad"),
+            ("median", "Y12H", "stat_median", "HU"),
+            ("10th percentile", "QG58", "stat_p10", "HU"),
+            ("90th percentile", "8DWT", "stat_p90", "HU"),
+            ("interquartile range", "SALO", "stat_iqr", "HU"),
+            ("robust mean absolute deviation", "1128", "stat_rmad", "HU"),
         ),
         "co-occurrence": (
             ("joint entropy", "TU9B", "cm_joint_entr_"),
@@ -95,41 +98,52 @@ def require_mirp() -> None:
         ) from None
 
 
-def scan_rows(
-    images: Mapping[str, sitk.Image], lungs: sitk.Image, lobes: sitk.Image | None, lesions: sitk.Image
-) -> list[dict[str, Any]]:
-    """The features of a scan, a row (see COLUMNS) for each region, image and feature.
+def measure(
+    images: Mapping[str, sitk.Image],
+    lungs: sitk.Image,
+    lobes: sitk.Image | None,
+    lesions: sitk.Image,
+    progress: Progress = no_progress,
+) -> dict[str, dict[str, Any]]:
+    """The features of a scan by region: {"volume_ml": ml, image's name: {IBSI id: value}}.
 
-    `images` by the names of RANGES_HU, HU on one grid; `lungs` (1 right, 2 left), `lobes` (1 to 5 as in LOBES, or None)
-    and `lesions` (any label) on it too. All are laid on voxels of SPACING_MM. Regions of fewer than 100 such voxels are
-    left out. Raises MissingDependency without MIRP.
+    `images` by the names of RANGES_HU, HU on one grid; `lungs` (1 right, 2 left), `lobes` (by the labels of
+    LOBE_REGIONS, or None) and `lesions` (any label) on it too. All are laid on voxels of SPACING_MM. Regions of fewer
+    than 100 such voxels are left out. Raises MissingDependency without MIRP.
     """
     grid = with_spacing(crop_to_mask(lungs, 0.0), (SPACING_MM,) * 3)
     masks = _regions(*(None if m is None else to_array(resample_mask(m, grid)) for m in (lungs, lobes, lesions)))
+    masks = {region: mask for region, mask in masks.items() if np.count_nonzero(mask) >= _FEWEST_VOXELS}
+    laid = {image: to_array(resample(volume, grid), np.float32) for image, volume in images.items()}
+    table: dict[str, dict[str, Any]] = {}
+    for done, (region, mask) in enumerate(masks.items()):
+        progress("radiomics", done / len(masks), region)
+        table[region] = {"volume_ml": float(np.count_nonzero(mask)) * grid.voxel_ml}
+        for image, voxels in laid.items():
+            found = features(voxels, mask, RANGES_HU[image])
+            table[region][image] = {feature.ibsi: value for feature, value in found.items()}
+    return table
+
+
+def rows_of(table: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What :func:`measure` found, a row (see COLUMNS) for each region, image and feature; `stable` None where the
+    stability is not known."""
     known = stability()
-    rows = []
-    for image, volume in images.items():
-        voxels = to_array(resample(volume, grid), np.float32)
-        for region, mask in masks.items():
-            if np.count_nonzero(mask) < _FEWEST_VOXELS:
-                continue
-            ml = float(np.count_nonzero(mask)) * grid.voxel_ml
-            for feature, value in features(voxels, mask, RANGES_HU[image]).items():
+    for region, measured in table.items():
+        for image in (image for image in RANGES_HU if image in measured):
+            for feature in (feature for feature in FEATURES if feature.ibsi in measured[image]):
                 icc = known.get(_key(region, image, feature))
-                rows.append(
-                    {
-                        "region": region, "ml": ml, "image": image, "family": feature.family, "feature": feature.name,
-                        "ibsi": feature.ibsi, "value": value, "icc": icc,
-                        "stable": None if icc is None else icc >= STABLE_ICC,
-                    }
-                )  # fmt: skip
-    return rows
+                yield {
+                    "region": region, "ml": measured["volume_ml"], "image": image, "family": feature.family,
+                    "feature": feature.name, "ibsi": feature.ibsi, "value": measured[image][feature.ibsi], "icc": icc,
+                    "stable": None if icc is None else icc >= STABLE_ICC,
+                }  # fmt: skip
 
 
 def _regions(lungs: np.ndarray, lobes: np.ndarray | None, lesions: np.ndarray) -> dict[str, np.ndarray]:
-    parts, names = (lobes, LOBES) if lobes is not None and lobes.any() else (lungs, SIDES)
+    parts, names = (lobes, LOBE_REGIONS) if lobes is not None and lobes.any() else (lungs, SIDES)
     found = {name: parts == label for label, name in names.items()}
-    return {"lungs": lungs > 0, **found, "lesions": (lesions > 0) & (lungs > 0)}
+    return {"lungs": lungs > 0, **found, LESIONS: (lesions > 0) & (lungs > 0)}
 
 
 def features(voxels: np.ndarray, mask: np.ndarray, range_hu: tuple[float, float]) -> dict[Feature, float]:
@@ -182,18 +196,30 @@ def _quiet() -> Iterator[None]:
 
 def _key(region: str, image: str, feature: Feature) -> tuple[str, str, str]:
     """What of a row the stability depends on: lesions by themselves, every other region as lung."""
-    return "lesions" if region == "lesions" else "lung", image, feature.ibsi
+    return LESIONS if region == LESIONS else "lung", image, feature.ibsi
 
 
-@cache
 def stability() -> dict[tuple[str, str, str], float]:
     """The intraclass correlation ICC(2,1) by region ("lung" or "lesions"), image and IBSI id, as it was measured.
 
     `Testing/benchmarks/radiomics.py` measured it on phantoms across noise, kernel and breath. A feature is stable from
     STABLE_ICC on ("excellent", Koo and Li, J Chiropr Med 2016).
     """
+    return _measured_stability("icc")
+
+
+def repeatability(region: str, feature: Feature, image: str = "enhanced") -> float:
+    """The SD of a feature between scans of the same lung that differ in noise, kernel and breath, in its own unit.
+
+    Of the phantoms of :func:`stability`, pooled over their lobes, or over the lesions in them for lesions.
+    """
+    return _measured_stability("sd")[_key(region, image, feature)]
+
+
+@cache
+def _measured_stability(measure: str) -> dict[tuple[str, str, str], float]:
     content = json.loads(resource(_STABILITY).read_text(encoding="utf-8"))
-    return {(row["region"], row["image"], row["ibsi"]): row["icc"] for row in content["features"]}
+    return {(row["region"], row["image"], row["ibsi"]): row[measure] for row in content["features"]}
 
 
 def stable_features(region: str, image: str = "enhanced") -> tuple[Feature, ...]:
@@ -202,8 +228,8 @@ def stable_features(region: str, image: str = "enhanced") -> tuple[Feature, ...]
     return tuple(f for f in FEATURES if known.get(_key(region, image, f), -1.0) >= STABLE_ICC)
 
 
-def to_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows of :func:`scan_rows` as CSV; empty cells where the stability is not known."""
+def to_csv(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows of :func:`rows_of` as CSV; empty cells where the stability is not known."""
     text = StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from ..parenchyma import radiomics
 from .score import ABNORMAL_ERROR_PERCENT, BREATH_REPEATABILITY, VOLUME_REPEATABILITY
 
 SCORES = ("jacobian", "jacobian_normalized", "tissue_recovery")
@@ -122,6 +123,12 @@ _SEVERITY_MEASURE = Measure(
     "severity_points", "CT severity score", "points", 0.0, 25.0, _constant(1.0), "assumed: a lobe near a limit, 1 point"
 )
 
+_RADIOMICS = "radiomics_"
+_TABLES = {_LESION: "lesions", _SEVERITY: "severity", _RADIOMICS: "radiomics"}  # by what a measure's name begins with
+_REPEATED = (
+    "SD between scans of the same phantom that differ in noise, kernel and breath (Testing/benchmarks/radiomics.py)"
+)
+
 
 def measures(band_names: Sequence[str]) -> list[Measure]:
     """Every measure that is followed: the scores, the densities, and the share of each band ("band_<name>")."""
@@ -130,6 +137,25 @@ def measures(band_names: Sequence[str]) -> list[Measure]:
         for name in band_names
     ]
     return [*_SCORE_MEASURES, *_DENSITY_MEASURES, *_LESION_MEASURES, _SEVERITY_MEASURE, *bands]
+
+
+def feature_measures(timepoints: Sequence[Mapping], region: str) -> list[Measure]:
+    """The radiomic features of a region that are followed, "radiomics_<IBSI id>": the stable ones of the enhanced
+    image, where any date has features of the region."""
+    if not any(region in (timepoint.get("radiomics") or {}) for timepoint in timepoints):
+        return []
+    return [
+        Measure(
+            f"{_RADIOMICS}{feature.ibsi}",
+            f"{feature.family.capitalize()}: {feature.name}",
+            feature.unit,
+            -inf,
+            inf,
+            _constant(radiomics.repeatability(region, feature)),
+            _REPEATED,
+        )
+        for feature in radiomics.stable_features(region)
+    ]
 
 
 def band_names(timepoints: Sequence[Mapping]) -> list[str]:
@@ -144,9 +170,11 @@ def band_names(timepoints: Sequence[Mapping]) -> list[str]:
 def values(timepoints: Sequence[Mapping], measure: Measure, region: str) -> Iterator[tuple[int, float, float]]:
     """(index of the time point, value, error) of a measure in a region, where it is defined."""
     for index, timepoint in enumerate(timepoints):
-        prefix = next((p for p in (_LESION, _SEVERITY) if measure.name.startswith(p)), "")
-        table = "scores" if measure.is_score else {_LESION: "lesions", _SEVERITY: "severity"}.get(prefix, "density")
+        prefix = next((p for p in _TABLES if measure.name.startswith(p)), "")
+        table = "scores" if measure.is_score else _TABLES.get(prefix, "density")
         entry = (timepoint.get(table) or {}).get(region) or {}
+        if prefix == _RADIOMICS:
+            entry = entry.get("enhanced") or {}
         if measure.name.startswith("band_"):
             value = (entry.get("bands_percent") or {}).get(measure.name.removeprefix("band_"))
         else:

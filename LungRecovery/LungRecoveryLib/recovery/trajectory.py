@@ -13,7 +13,7 @@ import numpy as np
 
 from ..progress import Progress, no_progress
 from .fits import Approach, Line, fit_approach, fit_line, weights_of
-from .series import Measure, band_names, measures, values
+from .series import Measure, band_names, feature_measures, measures, values
 
 GOAL = 0.85  # the score that counts as complete recovery
 INTERVAL = 0.95
@@ -37,10 +37,11 @@ def trajectory(
     samples: int = 1000,
     progress: Progress = no_progress,
 ) -> dict:
-    """The course of every score and density in every region.
+    """The course of every score and density in every region, and of the stable radiomic features where there are any.
 
-    `timepoints` are the entries of study.json, baseline first, of which days, visit, baseline, reliable, density and
-    scores are used; `regions` are the regions to follow (all that were measured, when not given). With the same `seed`
+    `timepoints` are the entries of study.json, baseline first, of which days, visit, baseline, reliable, density,
+    scores and radiomics are used; `regions` are the regions to follow (all that were measured, when not given), beside
+    those that only radiomics describe (the lesions). With the same `seed`
     the intervals are the same; `samples` is the number of bootstrap samples.
 
     Returns {axis ("days", or "visit" where any date is unknown), notes, errors {measure: where its error comes from},
@@ -52,16 +53,19 @@ def trajectory(
     """
     dated = all(timepoint.get("days") is not None for timepoint in timepoints)
     positions = [float(timepoint["days"] if dated else timepoint["visit"]) for timepoint in timepoints]
-    followed = measures(band_names(timepoints))
+    common = measures(band_names(timepoints))
     measured = dict.fromkeys(region for timepoint in timepoints for region in timepoint["density"])
     regions = list(measured if regions is None else regions)
-    series = {}
+    described = dict.fromkeys(region for timepoint in timepoints for region in timepoint.get("radiomics") or {})
+    series, errors = {}, {measure.name: measure.source for measure in common}
+    regions += [region for region in described if region not in regions]
     for done, region in enumerate(regions):
         progress("trajectory", done / len(regions), region)
-        for measure in followed:
+        for measure in (*common, *feature_measures(timepoints, region)):
             points = _points(timepoints, positions, measure, region)
             if points:
                 key = f"{measure.name}.{region}"
+                errors[measure.name] = measure.source
                 series[key] = {
                     "name": measure.name,
                     "title": measure.title,
@@ -72,7 +76,7 @@ def trajectory(
     return {
         "axis": "days" if dated else "visit",
         "notes": [*NOTES] if dated else [*NOTES, UNDATED],
-        "errors": {measure.name: measure.source for measure in followed},
+        "errors": errors,
         "series": series,
     }
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from LungRecoveryLib.report import checks, content, lesion_tables, tables, text
+from LungRecoveryLib.report import checks, content, lesion_tables, radiomics_table, tables, text
 from LungRecoveryLib.report.pictures import Figures
 from LungRecoveryLib.report.style import NOTICE
 from LungRecoveryLib.results import StudyResult
@@ -31,6 +31,7 @@ def page(study: StudyResult, figures: Figures, uris: Mapping[str, Mapping[str, s
         text=text,
         tables=tables,
         lesion_tables=lesion_tables,
+        radiomics_table=radiomics_table,
         checks=checks,
         content=content,
         last=study.timepoints[-1],

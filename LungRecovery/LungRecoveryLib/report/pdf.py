@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from LungRecoveryLib.progress import Progress, no_progress
-from LungRecoveryLib.report import checks, content, lesion_tables, tables, text
+from LungRecoveryLib.report import checks, content, lesion_tables, radiomics_table, tables, text
 from LungRecoveryLib.report.pages import Document
 from LungRecoveryLib.report.pictures import Figures
 from LungRecoveryLib.report.style import LIGHT
@@ -83,7 +83,8 @@ def _density(document: Document, study: StudyResult, figures: Figures) -> None:
         if drawing.name != "trajectory":
             document.figure(drawing)
     document.table(tables.density_over_time(study))
-    _tables(document, lesion_tables.lesions_over_time(study), lesion_tables.severity(study))
+    sick, severity = lesion_tables.lesions_over_time(study), lesion_tables.severity(study)
+    _tables(document, sick, severity, radiomics_table.features_over_time(study))
 
 
 def _tables(document: Document, *made: tables.Table | None) -> None:

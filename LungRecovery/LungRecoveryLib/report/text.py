@@ -401,4 +401,5 @@ def measure_of(series: Mapping[str, Any]) -> Measure:
     if known:
         return known
     unit = series.get("unit") or ""
-    return Measure(series.get("title") or name.replace("_", " "), unit, 1 if unit == "%" else 2, "")
+    decimals = {"%": 1, "HU": 1, "HU²": 0}.get(unit, 2)
+    return Measure(series.get("title") or name.replace("_", " "), unit, decimals, "")

@@ -8,6 +8,7 @@ from aiohttp import web
 from LungRecoveryLib.report import text
 from LungRecoveryLib.results import (
     FIGURES,
+    RADIOMICS_FILE,
     REGIONS_FILE,
     REPORT_HTML,
     REPORT_PDF,
@@ -27,6 +28,7 @@ _TOP = {
     SCORES_FILE: "Scores",
     REGIONS_FILE: "Measures of every region",
     TRAJECTORY_FILE: "Course over time",
+    RADIOMICS_FILE: "Radiomic features",
     STUDY_FILE: "Everything, for programs",
 }
 
