@@ -77,6 +77,24 @@ def test_the_lumen_is_drawn_to_its_edge(shapes, noise):
     assert found[masks["dense"]].mean() < 0.12
 
 
+def test_in_ground_glass_vessels_are_followed_and_lobules_left(shapes):
+    """A thin vessel that runs into ground glass is found in it; dense lobules without a vessel are none."""
+    grid = phantom(shapes)[1]
+    points = shapes["lps"](grid_of(grid))
+    glass, lobular = (shapes["ellipsoid"](points, (place, 0, 0), (24, 24, 24)) for place in (-35, 35))
+    vessel = shapes["tube"](points, (-35, -60, 0), (-35, 22, 6), 1.6)
+    lobules = np.zeros(vessel.shape, bool)
+    for place in np.random.default_rng(3).uniform((21, -14, -14), (49, 14, 14), (40, 3)):
+        lobules |= shapes["ellipsoid"](points, place, (3.5, 3.5, 3.5))
+    hu = np.where(to_array(grid) > 0, -860.0, 40.0)
+    hu[glass | lobular] = -560.0
+    hu[vessel], hu[lobules] = 50.0, -15.0
+    hu = ndimage.gaussian_filter(hu, 0.5) + np.random.default_rng(0).normal(0, 20, hu.shape)
+    found = to_array(segment_vessels(to_image(hu.astype(np.int16), grid), grid)) > 0
+    assert found[vessel & glass].mean() > 0.6
+    assert found[lobular].mean() < 0.01
+
+
 def test_walls_of_airways_are_no_vessels(shapes):
     """What lies on a lumen and is fainter than blood goes with the airway."""
     ct, lungs, masks = phantom(shapes)

@@ -11,7 +11,18 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..grids import Grid, crop, crop_to_mask, grid_of, isotropic_grid, resample, resample_mask, to_array, to_image
+from ..grids import (
+    AIR_HU,
+    Grid,
+    crop,
+    crop_to_mask,
+    grid_of,
+    isotropic_grid,
+    resample,
+    resample_mask,
+    to_array,
+    to_image,
+)
 from .tubes import curvatures, parenchyma, tube_spacing, without_border
 from .working import ball, bounding_box, components, dilate
 
@@ -39,6 +50,7 @@ _LESION_CONTRAST_HU = 50.0
 _RIM_MM = 1.6  # the blurred wall of a tube that is drawn at half its height
 _RIM_HU = 40.0
 _BLOOD_CONTRAST_HU = (300.0, 900.0)  # of a vessel's middle above the parenchyma: the thinnest seen, and whole blood
+_LESION_BLOOD_HU = (150.0, 900.0)  # the same above a lesion
 _WALL_MM = 1.6  # an airway's wall is no vessel unless it is as bright as one
 _WALL_HU = -150.0
 _SPECK_ML = 0.03  # noise
@@ -46,6 +58,10 @@ _DENSE_HU = -300.0
 _THICK_MM = 8.0
 _EDGE_SHARE = 0.45  # of the step from the parenchyma to a vessel's middle; the blur lowers a thin vessel's own middle
 _PLAIN_BLOOD_HU = 40.0
+_LESION_GROW_SHARE = 0.25  # of the step from a lesion to blood, from which on a thin tube in it is followed
+_SOLID_WINDOW_MM = 3.0
+_SOLID_SHARE = 0.3
+_OUTSIDE_SHARE = 0.2  # of a vessel's core that lies outside lesions, at least
 _SLAB = 32
 
 
@@ -127,7 +143,7 @@ def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) 
     contrast = np.where(ndimage.binary_erosion(inside), hu - base, 0.0).astype(np.float32)
     candidates = without_border(inside & (contrast > _CONTRAST_HU))
     at = np.flatnonzero(candidates)
-    seed, grow, fine, wide = (np.zeros(at.size, bool) for _ in range(4))
+    seed, grow, fine, wide, fine_grow = (np.zeros(at.size, bool) for _ in range(5))
     for scale in _SCALES_MM:
         l1, l2 = curvatures(contrast, at, scale, spacing)
         tube = -l2
@@ -136,6 +152,7 @@ def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) 
         grow |= (tube > _GROW) & (blob < _GROW_BLOB)
         if scale <= _FINE_MM:
             fine |= (tube > _SEED) & (blob < _SEED_BLOB)
+            fine_grow |= (tube > _GROW) & (blob < _GROW_BLOB)
         elif scale >= _WIDE_MM:
             wide |= (tube > 2 * _SEED) & (blob < _WIDE_BLOB)
     wide_tubes = np.zeros(hu.shape, bool)
@@ -144,8 +161,11 @@ def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) 
     lesion, own = _lesions(hu, base, inside, hila, spacing)
     # Inside a lesion only a thin tube that stands out from the lesion itself is a vessel.
     clear = ~lesion.flat[at] | (fine & (hu.flat[at] > own.flat[at] + _LESION_CONTRAST_HU))
+    # It grows into fainter ones, apart from consolidation, whose lobules look like tubes.
+    faint = lesion.flat[at] & fine_grow & ~_solid_nearby(hu, inside, spacing).flat[at]
+    faint &= hu.flat[at] > own.flat[at] + _LESION_GROW_SHARE * (_PLAIN_BLOOD_HU - own.flat[at])
     seeds, area = np.zeros(hu.shape, bool), np.zeros(hu.shape, bool)
-    seeds.flat[at], area.flat[at] = seed & clear, (grow | seed) & clear
+    seeds.flat[at], area.flat[at] = seed & clear, ((grow | seed) & clear) | faint
     labels, _ = components(area, np.ones((3, 3, 3), bool))
     keep = np.zeros(labels.max() + 1, bool)
     keep[np.unique(labels[seeds])] = True
@@ -158,6 +178,10 @@ def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) 
     # Away from the hila no vessel is as thick as a consolidation.
     solid = ndimage.binary_opening(inside & (hu > _DENSE_HU), ball(round(_THICK_MM / 2 / spacing))) & ~hila
     core &= ~dilate(solid, 1.0)
+    # A vessel comes into a lesion from outside; what is left of a consolidation does not.
+    labels, sizes = components(core, np.ones((3, 3, 3), bool))
+    outside = np.bincount(labels[~lesion], minlength=sizes.size)
+    core &= (outside >= _OUTSIDE_SHARE * sizes)[labels]
     return core, np.where(lesion & ~hila, own, np.nan).astype(np.float32)
 
 
@@ -186,6 +210,12 @@ def _lesions(
     return near & inside, own
 
 
+def _solid_nearby(hu: np.ndarray, inside: np.ndarray, spacing: float) -> np.ndarray:
+    """Where much of the lung around is as dense as consolidation or a thick vessel, (z, y, x) bool."""
+    solid = (inside & (hu > _DENSE_HU)).astype(np.float32)
+    return _local_mean(solid, inside, _SOLID_WINDOW_MM / spacing) > _SOLID_SHARE
+
+
 def _local_mean(values: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
     """The mean of `values` (0 outside) over the voxels `inside` within a Gaussian window of `sigma` voxels."""
     weight = ndimage.gaussian_filter(inside.astype(np.float32), sigma, truncate=2.5)
@@ -212,11 +242,11 @@ def draw_with_rim(ct: sitk.Image, lungs: sitk.Image, cores: Cores) -> sitk.Image
 
 def draw_lumen(ct: sitk.Image, lungs: sitk.Image, cores: Cores) -> sitk.Image:
     """The vessels on the scan's own voxels up to about half the step from the parenchyma to their own middle."""
-    peak = ndimage.maximum_filter(np.where(cores.core, cores.hu - cores.base, 0.0), 3)
-    edge = cores.base + _EDGE_SHARE * np.clip(peak, *_BLOOD_CONTRAST_HU)
-    # In a lesion whatever is fainter than blood is the lesion's own septa.
-    blood = 0.5 * (np.minimum(cores.lesion, _DENSE_HU) + _PLAIN_BLOOD_HU)
-    return _native(ct, lungs, cores, np.fmax(edge, blood))
+    middle = ndimage.maximum_filter(np.where(cores.core, cores.hu, AIR_HU), 3)
+    in_lesion = ~np.isnan(cores.lesion)
+    around = np.where(in_lesion, cores.lesion, cores.base)
+    limits = (np.where(in_lesion, *ends) for ends in zip(_LESION_BLOOD_HU, _BLOOD_CONTRAST_HU, strict=True))
+    return _native(ct, lungs, cores, around + _EDGE_SHARE * np.clip(middle - around, *limits))
 
 
 def _native(ct: sitk.Image, lungs: sitk.Image, cores: Cores, threshold: np.ndarray) -> sitk.Image:
