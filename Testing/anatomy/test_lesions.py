@@ -36,6 +36,29 @@ def test_each_kind_is_found_as_what_it_is():
         assert (found[ndimage.binary_erosion(ball, iterations=3)] == kind).mean() > 0.9
 
 
+def test_edges_in_a_lesion_are_no_lines():
+    """Consolidation in ground glass is not ringed by reticulation."""
+    z, y, x = np.indices(GRID.shape)
+    squared = (z - 36) ** 2 + (y - 36) ** 2 + (x - 36) ** 2
+    hu = np.select([squared < 7**2, squared < 18**2, squared < 34**2], [20.0, -560.0, -850.0], 40.0)
+    hu = ndimage.gaussian_filter(hu, 0.5) + np.random.default_rng(2).normal(0, 15, GRID.shape)
+    found = to_array(segment_lesions(to_image(hu.astype(np.int16), GRID), to_image(squared < 34**2, GRID), None, None))
+    assert (found[squared < 18**2] == RETICULATION).mean() < 0.01
+
+
+def test_an_offset_of_the_scale_leaves_lesions_as_they_are():
+    """A scan 40 HU too dense or too thin, as air in the trachea and soft tissue tell: the lesions stay as large."""
+    ct, lungs, _ = scan()
+    z, y, x = np.indices(GRID.shape)
+    trachea = ((y - 8) ** 2 + (x - 8) ** 2 < 5**2) & (z > 20)
+    sizes = []
+    for offset in (-40, 0, 40):
+        hu = np.where(trachea, -992, to_array(ct)) + offset
+        shifted = to_image(np.clip(hu, -1024, 3071).astype(np.int16), GRID)
+        sizes.append((to_array(segment_lesions(shifted, lungs, to_image(trachea, GRID), None)) > 0).sum())
+    assert np.ptp(sizes) < 0.02 * sizes[1]
+
+
 def test_healthy_lung_has_none_even_in_expiration():
     for healthy in (-880.0, -690.0):
         ct, lungs, _ = scan(noise=30.0, lesions=False, healthy=healthy)

@@ -23,6 +23,7 @@ from ..grids import (
     window,
     with_spacing,
 )
+from .scale import scale_offset
 from .tubes import parenchyma
 from .working import components
 
@@ -41,8 +42,10 @@ _FILL_MM = 2.0
 _SMALLEST_ML = 0.15  # smaller specks are noise or crossings of vessels
 _ROUGH_MM = 1.5  # lines finer than this make lung rough
 _ROUGH_WINDOW_MM = 4.0
-_ROUGH_HU = 45.0
-_ROUGH_NOISE = 2.2  # times the roughness of the scan's healthy lung
+_ROUGH_HU = 33.0
+_ROUGH_NOISE = 1.8  # times the roughness of the scan's healthy lung
+_LINE_HU = 120.0  # beyond which detail is a vessel that was not segmented rather than a line
+_FROM_SOLID = 2  # voxels from consolidation within which its edge is no line
 
 
 def segment_lesions(
@@ -69,7 +72,7 @@ def segment_lesions(
     hu = to_array(resample(to_image(native, box), work), np.float32)
     inside = to_array(resample_mask(to_image(lung, box), work)) > 0
     tubes = _tubes(hu, airways, vessels, work, inside)
-    labels = _labels(hu, inside, tubes, work)
+    labels = _labels(hu, inside, tubes, work, _ABNORMAL_HU + scale_offset(ct, lungs, airways))
     found = to_array(resample_mask(to_image(labels, work), box))
     found[~lung] = 0
     if airways is not None:
@@ -106,29 +109,39 @@ def _around_cores(hu: np.ndarray, tubes: np.ndarray, grid: Grid) -> np.ndarray:
     return tubes & ndimage.binary_dilation(tubes & (smooth > _CORE_HU), np.ones((3, 3, 3), bool))
 
 
-def _labels(hu: np.ndarray, inside: np.ndarray, tubes: np.ndarray, grid: Grid) -> np.ndarray:
-    """The kinds of lesion (z, y, x) uint8 on the working grid."""
+def _labels(hu: np.ndarray, inside: np.ndarray, tubes: np.ndarray, grid: Grid, abnormal_hu: float) -> np.ndarray:
+    """The kinds of lesion (z, y, x) uint8 on the working grid; lung is well aerated below `abnormal_hu`."""
     pure = ndimage.binary_erosion(inside, ndimage.generate_binary_structure(3, 1), border_value=1) & ~tubes
     density = ndimage.median_filter(np.where(pure, hu, _carried(hu, pure, grid)), size=3, mode="nearest")
     healthy = parenchyma(hu, inside & ~tubes if (inside & ~tubes).any() else inside, float(np.mean(grid.spacing)))
-    found = inside & (density >= np.maximum(_ABNORMAL_HU, healthy + _ABOVE_HEALTHY_HU)) & (density < _BRIGHTEST_HU)
+    found = inside & (density >= np.maximum(abnormal_hu, healthy + _ABOVE_HEALTHY_HU)) & (density < _BRIGHTEST_HU)
     found = _without_specks(_without_thin_parts(found), grid)
     solid = found & (density > _SOLID_HU)
-    rough = found & ~solid & _rough(hu, density, pure, found, grid)
+    rough = found & ~solid & _rough(hu, pure, found, solid, grid)
     return np.select([solid, rough, found], [CONSOLIDATION, RETICULATION, GROUND_GLASS], 0).astype(np.uint8)
 
 
-def _rough(hu: np.ndarray, density: np.ndarray, pure: np.ndarray, found: np.ndarray, grid: Grid) -> np.ndarray:
-    """Where a lesion is rougher than the noise of the scan alone would make it, (z, y, x) bool."""
-    fine = [_ROUGH_MM / s for s in grid.spacing[::-1]]
+def _rough(hu: np.ndarray, pure: np.ndarray, found: np.ndarray, solid: np.ndarray, grid: Grid) -> np.ndarray:
+    """Where a lesion is rougher than the noise of the scan alone would make it, (z, y, x) bool.
+
+    Only the inner part of a lesion is looked at: its own edge, and that of consolidation in it, are no lines.
+    """
     wide = [_ROUGH_WINDOW_MM / s for s in grid.spacing[::-1]]
-    detail = hu - ndimage.gaussian_filter(np.where(pure, hu, density), fine, truncate=2.5)
     aerated = pure & ~found
-    noise = float(np.median(np.abs(detail[aerated]))) * 1.4826 if aerated.any() else 0.0
-    lesion = pure & found & (density < _SOLID_HU)
-    weight = ndimage.gaussian_filter(lesion.astype(np.float32), wide, truncate=2.5)
-    power = ndimage.gaussian_filter(np.where(lesion, detail * detail, 0).astype(np.float32), wide, truncate=2.5)
+    inner = pure & found & ~ndimage.binary_dilation(solid, iterations=_FROM_SOLID) & ~ndimage.binary_dilation(~found)
+    noise = 1.4826 * float(np.median(np.abs(_detail(hu, aerated, grid)[aerated]))) if aerated.any() else 0.0
+    detail = np.where(inner, np.clip(_detail(hu, inner, grid), -_LINE_HU, _LINE_HU), 0.0)
+    weight = ndimage.gaussian_filter(inner.astype(np.float32), wide, truncate=2.5)
+    power = ndimage.gaussian_filter(detail * detail, wide, truncate=2.5)
     return np.sqrt(power / np.maximum(weight, 1e-3)) > max(_ROUGH_HU, _ROUGH_NOISE * noise)
+
+
+def _detail(hu: np.ndarray, part: np.ndarray, grid: Grid) -> np.ndarray:
+    """How much the voxels of a part differ from the part's mean around them, HU (z, y, x) float32."""
+    fine = [_ROUGH_MM / s for s in grid.spacing[::-1]]
+    weight = ndimage.gaussian_filter(part.astype(np.float32), fine, truncate=2.5)
+    mean = ndimage.gaussian_filter(np.where(part, hu, 0.0).astype(np.float32), fine, truncate=2.5)
+    return hu - mean / np.maximum(weight, 1e-3)
 
 
 def _carried(hu: np.ndarray, known: np.ndarray, grid: Grid) -> np.ndarray:
