@@ -148,11 +148,14 @@ class StudyWork:
         ct, lungs, tubes, sick, lobes = (_cut(image, box) for image in layers)
         masks = regions.region_masks(regions.lung_atoms(lungs, lobes))
         abnormal = density.abnormal_mask(ct, lungs, tubes, sick)
+        noise = self.noise[visit.label]
+        enhanced = self.series.enhance(visit.scan.image, visit.lungs, found.airways, found.vessels, noise)
+        healthy = enhanced.summary["baseline"]["level_hu"] if enhanced.summary else None
         return Measured(
             density.density_by_region(ct, masks, tubes, self.job.bands, abnormal),
-            lesions.lesions_by_region(ct, sick, tubes, masks),
+            lesions.lesions_by_region(ct, sick, tubes, masks, healthy),
             found.lesions,
-            self.series.enhance(visit.scan.image, visit.lungs, found.airways, found.vessels, self.noise[visit.label]),
+            enhanced,
             regions.about_lobes(found.lobes),
             found.lobes.labels if found.lobes.found else None,
         )

@@ -111,7 +111,7 @@ def _show(content: dict[str, Any], output: Path) -> None:
         ["tracheal air HU", number(calibration["air_hu"], 0)],
         ["blood HU", number(calibration["blood_hu"], 0)],
         ["stands out, % of the lungs", number(found["percent"], 1)],
-        ["  mean HU above the baseline", number(found["mean_excess_hu"], 0)],
+        ["  mean HU above the baseline, plainly visible", number(found["mean_excess_hu"], 0)],
         ["  seen only after enhancement, %", number(found["subtle_percent"], 1)],
     ]
     print_table(["measure", "value"], rows)

@@ -139,16 +139,19 @@ def assess(
 def lesion_measures(excess: sitk.Image, lesions: sitk.Image, lungs_ml: float) -> dict[str, float | None]:
     """Volume in ml, share of the lungs in % and mean excess in HU above the baseline (not cut to the window).
 
-    `excess` and `lesions` as in :class:`Parenchyma`; keys that begin with "subtle" are those of label 2 alone.
+    `excess` and `lesions` as in :class:`Parenchyma`; keys that begin with "subtle" are those of label 2 alone. How much
+    is seen of faint lesions depends on the scan's noise, and with it a mean over all: the mean is that of the plainly
+    visible ones, of the faint where there are no others.
     """
     labels, above = sitk.GetArrayViewFromImage(lesions), sitk.GetArrayViewFromImage(excess)
     voxel_ml = grid_of(excess).voxel_ml
+    visible, subtle = labels == 1, labels == 2
     measures: dict[str, float | None] = {}
-    for prefix, mask in (("", labels > 0), ("subtle_", labels == 2)):
-        values = above[mask]
-        measures[f"{prefix}volume_ml"] = values.size * voxel_ml
-        measures[f"{prefix}percent"] = 100.0 * values.size * voxel_ml / lungs_ml
-        measures[f"{prefix}mean_excess_hu"] = float(values.mean()) if values.size else None
+    for prefix, mask, core in (("", labels > 0, visible if visible.any() else subtle), ("subtle_", subtle, subtle)):
+        volume = float(np.count_nonzero(mask)) * voxel_ml
+        measures[f"{prefix}volume_ml"] = volume
+        measures[f"{prefix}percent"] = 100.0 * volume / lungs_ml
+        measures[f"{prefix}mean_excess_hu"] = float(above[core].mean()) if core.any() else None
     return measures
 
 

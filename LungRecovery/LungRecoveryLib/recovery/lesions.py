@@ -1,7 +1,7 @@
 """What the lesions weigh at every date, and what became of each since the baseline.
 
 Volumes and excess of a date are measured in that date's own scan. The excess is what a lesion has above the scan's own
-healthy lung (the median of the lung without lesions and vessels), so that a scanner's offset falls out of it. What
+healthy lung (its baseline), so that a scanner's offset falls out of it. What
 became of a lesion is judged in the baseline's frame, onto which the registration lays the follow-up's lesions: the same
 tissue is compared, whatever the breath.
 """
@@ -38,17 +38,22 @@ class Repeatability:
 
 
 def lesions_by_region(
-    ct: sitk.Image, lesions: sitk.Image, vessels: sitk.Image | None, masks: Mapping[str, np.ndarray]
+    ct: sitk.Image,
+    lesions: sitk.Image,
+    vessels: sitk.Image | None,
+    masks: Mapping[str, np.ndarray],
+    healthy_hu: float | None = None,
 ) -> dict[str, dict]:
     """The lesions of one scan by region, from its own voxels.
 
     `ct` (HU), `lesions` (labels of `anatomy.lesions`) and `vessels` on one grid; bool masks (z, y, x) by region,
-    among them "lungs". Returns {region: {volume_ml, share_percent (of the region), kinds_ml {kind: ml},
-    mean_excess_hu (above healthy lung; None without lesion), mass_excess_g}}.
+    among them "lungs"; `healthy_hu` the level of healthy lung, where it is known; else that of :func:`healthy_level`,
+    which a sharp kernel lowers by a few HU. Returns {region: {volume_ml, share_percent (of the region), kinds_ml {kind:
+    ml}, mean_excess_hu (above healthy lung; None without lesion), mass_excess_g}}.
     """
     hu, labels = sitk.GetArrayViewFromImage(ct), sitk.GetArrayViewFromImage(lesions)
     tubes = None if vessels is None else sitk.GetArrayViewFromImage(vessels) > 0
-    healthy = healthy_level(hu, labels, tubes, masks["lungs"])
+    healthy = healthy_level(hu, labels, tubes, masks["lungs"]) if healthy_hu is None else healthy_hu
     ml = grid_of(ct).voxel_ml
     table = {}
     for region, mask in masks.items():
