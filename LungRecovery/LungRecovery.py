@@ -5,7 +5,7 @@ computed in LungRecoveryLib, which a process of its own runs. Nothing heavy is i
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -195,9 +195,15 @@ class LungRecoveryLogic(ScriptedLoadableModuleLogic):
 
     def show(self, run: Any) -> Any:
         """Show the study of a run that ended well; returns the ShownStudy. The scene is as it was where that fails."""
+        from LungRecoveryLib.scene import all_at_once
+
+        return all_at_once(self.show_in_steps(run))
+
+    def show_in_steps(self, run: Any) -> Generator[float, None, Any]:
+        """As `show`, a step at a time: yields the share that is done, and the scene is as it was when it is closed."""
         from LungRecoveryLib.gui.showing import show_run
 
-        found = show_run(run, slicer.mrmlScene)
+        found = yield from show_run(run, slicer.mrmlScene)
         for other in [kept for kept in self._kept if kept is not run and not kept.running]:
             if other.request.inputs == run.request.inputs:  # its results were replaced just now
                 other.discard()

@@ -13,12 +13,15 @@ import SimpleITK as sitk
 from LungRecoveryLib.anatomy.regions import ATOM_REGIONS, REGION_NAMES, lung_atoms
 from LungRecoveryLib.grids import (
     Grid,
+    crop_to_mask,
     field_to_transform,
+    grid_of,
     resample,
     sample,
     to_array,
     to_image,
     transform_points,
+    window,
 )
 from LungRecoveryLib.results import StudyResult, TimePointResult, write_study
 
@@ -135,11 +138,15 @@ class Truth:
         """Where the landmarks' tissue lies in a follow-up, RAS mm."""
         return transform_points(self.transforms[label], self.landmarks) * (-1, -1, 1)
 
-    def layer(self, label: str, name: str) -> sitk.Image:
-        """A layer of the study as it is on disk."""
-        return sitk.ReadImage(
-            str(self.folder / ("baseline", "day-30", "kontrolle")[LABELS.index(label)] / f"{name}.nii.gz")
-        )
+    def layer(self, label: str, name: str, box: Grid | None = None) -> sitk.Image:
+        """A layer of the study as it is on disk, or the part of it in a crop of its grid."""
+        image = sitk.ReadImage(str(self.folder / FOLDERS[LABELS.index(label)] / f"{name}.nii.gz"))
+        return image if box is None else to_image(to_array(image)[window(grid_of(image), box)], box)
+
+    @property
+    def lung_box(self) -> Grid:
+        """The part of the study's grid that holds the lungs."""
+        return crop_to_mask(self.layer("baseline", "lungs"), 0.0)
 
 
 def _density(abnormal: float) -> dict:

@@ -4,6 +4,7 @@ import gzip
 import math
 import os
 import re
+import struct
 import zlib
 from pathlib import Path
 
@@ -17,6 +18,7 @@ MINIMUM_VOXELS = 5
 MOST_VOXELS = 4_000_000_000
 _BEST_DEFLATE = 1032  # how many bytes a byte of a compressed file can stand for, at most
 _GZIP, _HEADER = 31, 352  # zlib's name for the format of gzip; bytes before the voxels of a NIfTI file
+_START = 4096  # bytes of a compressed file that hold that header
 _MOST_EXTRA = 1 << 27  # bytes after the voxels, which some programs leave
 _FORMATS = {
     ".nii": "NIfTI", ".nii.gz": "NIfTI", ".hdr": "NIfTI", ".img": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD",
@@ -67,28 +69,33 @@ def read_image(path: str | Path) -> sitk.Image:
 def read_layer(path: Path) -> sitk.Image:
     """An image of a study, as `write_image` left it (.nii.gz); raises BadInput where it is gone or damaged.
 
-    ITK takes a compressed file that was cut short or changed for whole, with zeros or nonsense in it: so the voxels are
-    unpacked here, which compares the checksum, and ITK reads the header alone. Several threads may read at a time.
+    ITK takes a compressed file that was cut short or changed for whole, with zeros or nonsense in it: so the checksum
+    of what it read is compared with the one at the file's end. Several threads may read at a time.
     """
-    import nibabel
-
     if not path.is_file():
         raise BadInput(f"{path} is gone: analyse the scans again")
-    header = sitk.ImageFileReader()
-    header.SetImageIO("NiftiImageIO")  # or SimpleITK asks HDF5's reader first, which must not run beside another one
-    header.SetFileName(str(path))
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")  # or SimpleITK asks HDF5's reader first, which must not run beside another one
+    reader.SetFileName(str(path))
     try:
-        header.ReadImageInformation()
+        reader.ReadImageInformation()
         packed = path.read_bytes()
-        room = min(_HEADER + 4 * math.prod(header.GetSize()), _BEST_DEFLATE * len(packed))  # most of them hold floats
-        content = nibabel.Nifti1Image.from_bytes(zlib.decompress(packed, _GZIP, room))
-        image = sitk.GetImageFromArray(np.asarray(content.dataobj).T)
-    except (RuntimeError, ValueError, zlib.error, nibabel.wrapstruct.WrapStructError) as error:
+        plausible = math.prod(reader.GetSize()) <= _BEST_DEFLATE * len(packed)  # before memory is taken for them
+        image = reader.Execute() if plausible else None
+        if image is None or not _is_whole(packed, image):
+            raise ValueError(path)
+    except (RuntimeError, ValueError, zlib.error) as error:
         raise BadInput(f"{path} cannot be read: analyse the scans again") from error
-    image.SetOrigin(header.GetOrigin())
-    image.SetSpacing(header.GetSpacing())
-    image.SetDirection(header.GetDirection())
     return image
+
+
+def _is_whole(packed: bytes, image: sitk.Image) -> bool:
+    """Whether the header and the voxels (of an image as read, its numbers not scaled) are what was compressed."""
+    header = zlib.decompressobj(_GZIP).decompress(packed[:_START], _HEADER)
+    voxels = sitk.GetArrayViewFromImage(image)
+    checksum, length = struct.unpack("<II", packed[-8:])
+    whole = zlib.crc32(voxels, zlib.crc32(header)) == checksum
+    return whole and (len(header) + voxels.nbytes) % 2**32 == length
 
 
 def check_plausible(path: Path, name: str) -> None:

@@ -178,6 +178,57 @@ def test_cancel_of_a_worker_that_has_not_said_its_id(listed, apply, standin, pro
     assert left_on_disk(standin) == []
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_cancel_while_the_results_are_loaded(listed, apply, scene, standin, process_events, tmp_path, share):
+    """Between two parts of the study: no node and no file is left, not even in a folder of the user's."""
+    listed.panel.parameters.resultsFolder = str(tmp_path)
+    before = node_ids(scene)
+    cancel_at(listed, apply, process_events, share)
+    assert node_ids(scene) == before
+    assert left_on_disk(standin) == []
+    assert list(tmp_path.glob("LungRecovery-*")) == []
+    assert standin.messages == []
+    assert listed.panel.shown is None
+    assert "Cancelled" in listed.ui.stageLabel.text
+    assert listed.ui.applyButton.text == "&Apply"
+    assert listed.ui.applyButton.enabled
+
+
+def test_cancel_while_the_results_are_loaded_again_keeps_those_before(listed, apply, scene, process_events):
+    apply("good")
+    before, volumes = node_ids(scene), listed.panel.shown.nodes.maps
+    cancel_at(listed, apply, process_events, 0.9)
+    assert node_ids(scene) == before
+    assert listed.panel.shown.nodes.maps == volumes
+    assert listed.panel.shown.folder.is_dir()
+
+
+def cancel_at(listed, apply, process_events, share: float) -> None:
+    """Apply, and Cancel when so much of the results is loaded."""
+    steps = listed.logic.show_in_steps
+    turns = []
+
+    def watched(run):
+        loading = steps(run)
+        try:
+            while True:
+                done = next(loading)
+                if done >= share and not turns:
+                    turns.append(done)
+                yield done
+        finally:
+            loading.close()
+
+    listed.logic.show_in_steps = watched
+    apply("good", wait=False)
+    assert process_events(lambda: bool(turns), RUN_SECONDS)
+    assert listed.ui.applyButton.text == "&Cancel"
+    listed.ui.applyButton.click()
+    assert not listed.panel.run.running
+    process_events(seconds=0.2)
+    listed.logic.show_in_steps = steps
+
+
 def test_a_cancel_that_comes_too_late_shows_nothing(listed, apply, process_events, standin, tmp_path):
     """The worker had already finished: its results are thrown away, also from a folder of the user's."""
     listed.panel.parameters.resultsFolder = str(tmp_path / "kept")
@@ -202,6 +253,21 @@ def test_results_can_be_kept_in_a_folder(listed, apply, standin, tmp_path):
     assert left_on_disk(standin) == []
     listed.cleanup()
     assert kept[0].is_dir()
+
+
+@pytest.mark.parametrize("how", ["cleanup", "close the scene"])
+def test_nothing_is_loaded_when_the_module_or_the_scene_closes(listed, apply, scene, standin, process_events, how):
+    """In the middle of loading the results."""
+    before = scene.GetNumberOfNodes()
+    apply("good", wait=False)
+    assert process_events(lambda: listed.ui.stageLabel.text == "Loading the results", RUN_SECONDS)
+    listed.cleanup() if how == "cleanup" else scene.Clear()
+    process_events(seconds=0.2)
+    assert left_on_disk(standin) == []
+    assert listed.panel.shown is None
+    assert standin.messages == []
+    if how == "cleanup":
+        assert scene.GetNumberOfNodes() == before
 
 
 @pytest.mark.parametrize("how", ["cleanup", "close the scene"])

@@ -27,15 +27,16 @@ def test_volumes_lie_where_the_files_say_on_an_oblique_grid(shown, truth):
     from LungRecoveryLib.scene.volumes import voxels
 
     _application, nodes = shown
-    for node, label, layer in (
-        (nodes.baseline.volume, "baseline", "ct"),
-        (item(nodes, "ct", "day 30"), "day 30", "warped"),
-        (item(nodes, "jacobian", "day 30"), "day 30", "jacobian"),
-        (item(nodes, "density_change", truth.labels[2]), truth.labels[2], "density_change"),
+    around = truth.lung_box  # of the maps only this is kept: outside they say nothing
+    for node, label, layer, grid in (
+        (nodes.baseline.volume, "baseline", "ct", truth.grid),
+        (item(nodes, "ct", "day 30"), "day 30", "warped", truth.grid),
+        (item(nodes, "jacobian", "day 30"), "day 30", "jacobian", around),
+        (item(nodes, "density_change", truth.labels[2]), truth.labels[2], "density_change", around),
     ):
-        image = truth.layer(label, layer)
+        image = truth.layer(label, layer, grid)
         assert np.abs(node_corners_ras(node) - corners_ras(image)).max() < 1e-3, layer
-        lungs = to_array(truth.layer("baseline", "lungs")) != 0
+        lungs = to_array(truth.layer("baseline", "lungs", grid)) != 0
         assert np.array_equal(voxels(node)[lungs], to_array(image)[lungs]), layer
 
 
@@ -45,8 +46,8 @@ def test_maps_say_no_change_outside_the_lungs(shown, truth):
     from LungRecoveryLib.scene.volumes import voxels
 
     _application, nodes = shown
-    outside = to_array(truth.layer("baseline", "lungs")) == 0
-    assert to_array(truth.layer("day 30", "jacobian"))[outside].min() == 3.0
+    outside = to_array(truth.layer("baseline", "lungs", truth.lung_box)) == 0
+    assert to_array(truth.layer("day 30", "jacobian", truth.lung_box))[outside].min() == 3.0
     for layer, neutral in (("jacobian", 1.0), ("jacobian_normalized", 1.0), ("density_change", 0.0), ("similarity", 1)):
         values = voxels(item(nodes, layer, "day 30"))[outside]
         assert values.min() == values.max() == neutral, layer

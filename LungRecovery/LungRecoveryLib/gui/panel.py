@@ -18,7 +18,6 @@ from LungRecoveryLib.gui.results import ResultsSection
 from LungRecoveryLib.gui.run import RunSection
 from LungRecoveryLib.gui.settings import SettingsSection
 from LungRecoveryLib.gui.shown import ShownStudy
-from LungRecoveryLib.gui.study_run import StudyRun
 from LungRecoveryLib.gui.timepoints import TimePointsSection
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class Panel:
         self.studies: list[ShownStudy] = []
         self.shown: ShownStudy | None = None
         self._gui_tag: Any = None
-        self._looked_for_devices = False
+        self._looked_for_devices = self._looks_again = False
         self._observed: list[tuple[Any, int]] = []
         self.run = RunSection(self)
         self.time_points = TimePointsSection(self)
@@ -91,15 +90,13 @@ class Panel:
         self.quality.refresh()
         self.correction.follow(self.results.label)
 
-    def show_results(self, run: StudyRun) -> ShownStudy:
-        """Bring the study of a run that ended well into the scene and into the views."""
+    def show_results(self, found: ShownStudy) -> None:
+        """Show a study that was brought into the scene just now in the views, at the time point shown before."""
         before = self.results.label if self.shown is not None else None
-        found = self.logic.show(run)
         self._find_studies(found.name)
         for section in (self.ui.resultsSection, self.ui.qualitySection, self.ui.exportSection):
             section.collapsed = False
         self.results.show(before if before in found.nodes.labels else None)
-        return found
 
     def choose_study(self, study: ShownStudy) -> None:
         """Show another study of the scene."""
@@ -179,9 +176,12 @@ class Panel:
         self._observed = []
 
     def _scene_changed(self, _caller: Any, _event: str) -> None:
-        """A node has gone or a scene was added: look again when that is over."""
-        qt.QTimer.singleShot(0, self._look_again)
+        """A node has gone or a scene was added: look again, once, when that is over."""
+        if not self._looks_again:
+            self._looks_again = True
+            qt.QTimer.singleShot(0, self._look_again)
 
     def _look_again(self) -> None:
+        self._looks_again = False
         if self.parameters is not None and not slicer.mrmlScene.IsBatchProcessing():
             self.refresh()

@@ -1,6 +1,7 @@
 """Apply and Cancel: the progress of a run, its log, and its results in the scene when it ended well."""
 
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from LungRecoveryLib.gui import inputs, messages, requirements
 from LungRecoveryLib.gui.inputs import Request
 from LungRecoveryLib.gui.messages import Failure
 from LungRecoveryLib.gui.remaining import Remaining
+from LungRecoveryLib.gui.shown import ShownStudy
 from LungRecoveryLib.gui.study_run import COMPUTED, StudyRun
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class RunSection:
     def __init__(self, panel: "Panel"):
         self.panel, self.ui = panel, panel.ui
         self.current: StudyRun | None = None
+        self._loading: Generator[float, None, ShownStudy] | None = None
         self._remaining = Remaining()
         self.ui.progressBar.setRange(0, _STEPS)
         self.ui.applyButton.connect("clicked()", self._apply_or_cancel)
@@ -36,7 +39,7 @@ class RunSection:
 
     @property
     def running(self) -> bool:
-        """Whether a run goes on, be it one that is being cancelled."""
+        """Whether a run goes on, be it one that is being cancelled or whose results are being loaded."""
         return self.current is not None
 
     def start(self, request: Request) -> None:
@@ -53,7 +56,9 @@ class RunSection:
 
     def abort(self) -> None:
         """End a run before returning; nothing is left of it."""
-        if self.current is not None:
+        if self._loading is not None:
+            self._withdraw()
+        elif self.current is not None:
             self.current.abort()
 
     def log(self, text: str) -> None:
@@ -64,7 +69,7 @@ class RunSection:
         """Show whether Apply can be pressed, or Cancel."""
         button = self.ui.applyButton
         if self.current is not None:
-            cancelling = not self.current.running
+            cancelling = not self.current.running and self._loading is None
             button.setText(_("Cancelling…") if cancelling else _("&Cancel"))
             button.setToolTip(_("End the analysis; nothing in the scene is changed."))
             button.setEnabled(not cancelling)
@@ -96,12 +101,40 @@ class RunSection:
     def ended(self, run: StudyRun) -> None:
         """Show the results of a run that ended well, or say why there are none."""
         self._watch.stop()
-        self.ui.remainingLabel.setText("")
-        outcome = _outcome(run)
         if run.state == "done":
-            self.progressed(_("Loading the results"), COMPUTED, "")
-            if self.panel.attempt(lambda: self.panel.show_results(run)) is None:
-                outcome = nothing_done()
+            self._loading = self.panel.logic.show_in_steps(run)
+            self._load_on()
+        else:
+            self._finish(run, _outcome(run))
+
+    # --------------------------------------------------------------------------------------------------------- private
+
+    def _load_on(self) -> None:
+        """Bring the next part of the results into the scene and go on from the event loop: a cancel is never late."""
+        if self._loading is None:  # cancelled meanwhile
+            return
+        loading = self._loading
+        found = self.panel.attempt(lambda: _next_of(loading))
+        if self._loading is not loading:  # Slicer closed while a message was shown
+            return
+        if isinstance(found, float):
+            self.progressed(_("Loading the results"), COMPUTED + (1.0 - COMPUTED) * found, "")
+            qt.QTimer.singleShot(0, self._load_on)
+            return
+        self._loading = None
+        shown = found is not None and self.panel.attempt(lambda: self.panel.show_results(found) or True)
+        self._finish(self.current, _outcome(self.current) if shown else nothing_done())
+
+    def _withdraw(self) -> None:
+        """End the loading; neither nodes nor files are left of the results."""
+        loading, self._loading = self._loading, None
+        loading.close()
+        self.current.withdraw()
+        self._finish(self.current, _outcome(self.current))
+
+    def _finish(self, run: StudyRun, outcome: str) -> None:
+        """Show that a run is over and what came of it."""
+        self.ui.remainingLabel.setText("")
         self.current = None
         self.ui.progressBar.setVisible(False)
         self.ui.stageLabel.setText(outcome)
@@ -110,9 +143,10 @@ class RunSection:
         if run.failure is not None:
             messages.show(run.failure)
 
-    # --------------------------------------------------------------------------------------------------------- private
-
     def _apply_or_cancel(self) -> None:
+        if self._loading is not None:
+            self._withdraw()
+            return
         if self.current is not None:
             self.current.cancel()
             self.refresh()
@@ -135,6 +169,14 @@ class RunSection:
             self.ui.remainingLabel.setText(
                 _("no news for {minutes} min; Cancel ends it").format(minutes=round(silent / 60))
             )
+
+
+def _next_of(loading: Generator[float, None, ShownStudy]) -> float | ShownStudy:
+    """The share that is loaded by now, or, at the end, the study."""
+    try:
+        return next(loading)
+    except StopIteration as end:
+        return end.value
 
 
 def _outcome(run: StudyRun) -> str:

@@ -107,6 +107,12 @@ class StudyRun:
             self._process.abort()
             self._end()  # where no process had been started yet
 
+    def withdraw(self) -> None:
+        """Cancel a run whose results were being shown: nothing is left of them either."""
+        self.state = "cancelled"
+        self._remove_output()
+        self.discard()
+
     def discard(self) -> None:
         """Remove the private folder, and with it the study unless it lies where the user wanted to keep it."""
         if self.folder is not None:

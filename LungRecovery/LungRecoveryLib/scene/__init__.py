@@ -17,7 +17,14 @@ from LungRecoveryLib.scene.maps import Overlay
 from LungRecoveryLib.scene.nodes import StudyNodes, TimePointNodes, remove_study
 from LungRecoveryLib.scene.segmentations import LUNG_VALUES, labels_of, lesion_labels
 from LungRecoveryLib.scene.sequences import select_timepoint
-from LungRecoveryLib.scene.show import DEFAULT_NAME, Opening, find_studies, show_study
+from LungRecoveryLib.scene.show import (
+    DEFAULT_NAME,
+    Opening,
+    all_at_once,
+    find_studies,
+    show_in_steps,
+    show_study,
+)
 from LungRecoveryLib.scene.tables import label_of_row, region_of_row
 from LungRecoveryLib.scene.transforms import landmark_errors
 from LungRecoveryLib.scene.views import (
@@ -48,6 +55,7 @@ __all__ = [
     "StudyNodes",
     "TimePointNodes",
     "add_layout",
+    "all_at_once",
     "change_map",
     "find_studies",
     "jump_to",
@@ -68,6 +76,7 @@ __all__ = [
     "set_overlay",
     "set_range",
     "show_chart",
+    "show_in_steps",
     "show_in_views",
     "show_lungs_in_3d",
     "show_region",

@@ -135,6 +135,13 @@ def marked(scene: Node, study: str | None = None) -> list[Node]:
     return own + [volume for node in own if node.GetAttribute(ROLE) == "browser" for volume in _browsed(node).values()]
 
 
+def rename(scene: Node, before: str, after: str) -> None:
+    """Give a study another name."""
+    for node in marked(scene, before):
+        if node.GetAttribute(STUDY) is not None:  # a browser's volume is known by the browser
+            node.SetAttribute(STUDY, after)
+
+
 def study_names(scene: Node) -> list[str]:
     """The names of the studies that a scene shows."""
     own = [node for node in marked(scene) if node.GetAttribute(ROLE) == "browser"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.results import StudyResult, read_study
@@ -19,11 +20,15 @@ from LungRecoveryLib.scene.nodes import (
     own_folders,
     remove_folders,
     remove_nodes,
+    rename,
     study_names,
 )
 from LungRecoveryLib.scene.sequences import select_timepoint, update_maps
 
 DEFAULT_NAME = "Lung recovery"
+_PROVISIONAL = "{name} (being loaded)"
+
+Result = TypeVar("Result")
 
 
 def show_study(
@@ -44,6 +49,23 @@ def show_study(
     Raises BadInput where the folder is no study, a file is gone or damaged, or an input is not the scan that was
     analysed; the scene is then as before. The views are not touched, see `show_in_views`.
     """
+    with batch(scene):
+        return all_at_once(show_in_steps(folder, scene, inputs, name=name, dates=dates))
+
+
+def show_in_steps(
+    folder: Path,
+    scene: Node,
+    inputs: Mapping[str, Node] | None = None,
+    *,
+    name: str = DEFAULT_NAME,
+    dates: Mapping[str, str] | None = None,
+) -> Generator[float, None, StudyNodes]:
+    """Show a study as `show_study` does, a part at a time, for a program that must go on answering meanwhile.
+
+    Yields the share that is done, 0 to 1, before each part, and returns the nodes. Closed before its end, or where it
+    raises, it leaves the scene as before; what an earlier call made is replaced at the very end.
+    """
     folder = Path(folder)
     result = read_study(folder)
     inputs = dict(inputs or {})
@@ -52,22 +74,35 @@ def show_study(
         raise BadInput(f"the study has no time point {unknown[0]}: name the inputs by the labels of the study")
     scene.SaveStateForUndo()
     before, folders = marked(scene, name), own_folders(scene, name)
-    with batch(scene):
-        try:
-            builder = Builder(folder, scene, result, inputs, name)
-            with _layers_for(builder, steps := builder.steps()):
-                for step in steps:
+    provisional = _PROVISIONAL.format(name=name)  # so that nobody takes its nodes for those of the study of that name
+    builder = Builder(folder, scene, result, inputs, provisional)
+    try:
+        with _layers_for(builder, steps := builder.steps()):
+            for number, step in enumerate(steps):
+                yield number / len(steps)
+                with batch(scene):
                     step.make()
+        with batch(scene):
             remove_nodes(scene, before)
+            rename(scene, provisional, name)
             nodes = collect(scene, name)
             hierarchy.arrange(nodes, result, inputs, dates or {})
             remove_folders(scene, folders)
-        except Exception:
-            old = {node.GetID() for node in before}
-            remove_nodes(scene, [node for node in marked(scene, name) if node.GetID() not in old])
-            raise
+    except BaseException:
+        with batch(scene):
+            remove_nodes(scene, marked(scene, provisional))
+        raise
     select_timepoint(nodes, nodes.labels[-1])
     return nodes
+
+
+def all_at_once(steps: Generator[float, None, Result]) -> Result:
+    """What a generator returns, all its steps made."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 class Opening:
@@ -76,15 +111,14 @@ class Opening:
     `begin` makes what the first picture needs: the CT of every time point, one map (the Jacobian, where the study has
     it) and the tables. After `read_on`, each `step` adds something else as long as there is something `unfinished`;
     `wait`, which a thread may call, returns when the images for that are read. What no slice view shows is left out:
-    the follow-ups' own scans and lungs, and of the maps what lies outside the box of the lungs. All but `wait` belong
-    to the thread of the scene; `close` ends the reading.
+    the follow-ups' own scans and lungs. All but `wait` belong to the thread of the scene; `close` ends the reading.
 
     Raises BadInput where a file is gone or damaged.
     """
 
     def __init__(self, folder: Path, scene: Node, result: StudyResult, name: str = DEFAULT_NAME):
         self._scene, self._name = scene, name
-        self._builder = Builder(Path(folder), scene, result, {}, name, crop=True)
+        self._builder = Builder(Path(folder), scene, result, {}, name)
         chosen = next(iter(map_layers(result)), None)
         self._first, self._later = self._builder.first_steps(chosen), self._builder.later_steps(chosen)
         self._reading = ExitStack()

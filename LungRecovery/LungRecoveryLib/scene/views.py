@@ -186,7 +186,7 @@ def _change_in(
         return None
     matrix = vtk_matrix(np.eye(4))
     volume.GetIJKToRASMatrix(matrix)
-    offset = np.linalg.inv(numpy_matrix(matrix)) @ to_ras  # the regions' grid may be a crop of the map's
+    offset = np.linalg.inv(numpy_matrix(matrix)) @ to_ras  # one grid may be a crop of the other
     start = np.rint(offset[:3, 3]).astype(int)[::-1] + low
     window = tuple(slice(a, a + n) for a, n in zip(start, mask.shape, strict=True))
     values = voxels(volume)[window]
