@@ -99,7 +99,7 @@ def test_volumes_without_voxels(row, scene):
     [
         (np.zeros((8, 9, 10), np.uint8) + np.arange(10, dtype=np.uint8), "not a chest CT in Hounsfield units"),
         (np.full((8, 9, 10), 7, np.int16), "not a chest CT in Hounsfield units"),
-        (np.full((1, 9, 10), -900, np.int16), "only 1 slices"),
+        (np.full((1, 9, 10), -900, np.int16), "too few slices (1)"),
         (np.full((8, 9, 10, 3), -900, np.int16), "colour or vector image"),
     ],
 )

@@ -173,8 +173,8 @@ class Tab:
 
 
 @pytest.fixture
-def open_tab(browser, viewer):
-    """Opens the viewer in a tab of a context of its own."""
+def open_tab(browser, request):
+    """Opens a viewer, by default that of the small study, in a tab of a context of its own."""
     contexts = []
 
     def make(address: str = "", width: int = 1280, height: int = 720, context=None, ready: bool = True) -> Tab:
@@ -187,7 +187,7 @@ def open_tab(browser, viewer):
         page.on("console", lambda m: tab.problems.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: tab.problems.append(str(e)))
         page.on("request", lambda r: tab.problems.append(r.url) if _foreign(r.url) else None)
-        page.goto(address or viewer.address)
+        page.goto(address or request.getfixturevalue("viewer").address)
         if ready:
             tab.drawn()
             tab.wait("window.trame.state.get('unread') === 0")

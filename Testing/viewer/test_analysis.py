@@ -1,6 +1,10 @@
 """An analysis that the viewer runs: progress in the page, cancelled without a trace, failed with a sentence."""
 
+import asyncio
+
 import pytest
+
+ANALYSIS_SECONDS = 1200  # it takes less than a minute when the computer has nothing else to do
 
 
 def scans(small_job):
@@ -26,6 +30,31 @@ def test_progress_and_cancel_in_the_page(start, open_tab, small_job, tmp_path):
     assert running.stop() == 0
 
 
+def test_a_cancel_ends_a_worker_that_was_only_about_to_start(small_job, tmp_path, monkeypatch):
+    from LungRecoveryLib.errors import Cancelled
+    from LungRecoveryLib.viewer import analysis
+
+    ended = []
+    end = analysis.end_process_tree
+    monkeypatch.setattr(analysis, "end_process_tree", lambda pid, **how: ended.append(pid) or end(pid, **how))
+    one = analysis.Analysis({**small_job, "output": str(tmp_path / "study")}, lambda *_progress: None)
+
+    async def cancelled_at_once() -> None:
+        running = asyncio.ensure_future(one.run())
+        await asyncio.sleep(0)
+        assert one._process is None
+        await one.cancel()
+        assert ended == []
+        await running
+
+    with pytest.raises(Cancelled):
+        asyncio.run(cancelled_at_once())
+    assert set(ended) == {one._process.pid}
+    assert len(ended) > 1  # asked to end, and not only tidied up after
+    one.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_scan_that_cannot_be_read_is_said_in_the_page(start, open_tab, small_job, tmp_path):
     broken = tmp_path / "broken.nii.gz"
@@ -36,10 +65,13 @@ def test_a_scan_that_cannot_be_read_is_said_in_the_page(start, open_tab, small_j
     assert "broken.nii.gz" in tab.page.inner_text("#failure")
 
 
+@pytest.mark.timeout(2 * ANALYSIS_SECONDS)
 @pytest.mark.slow
 def test_scans_are_analysed_and_shown(start, open_tab, small_job, tmp_path):
     running = start(*options(small_job), "--output", tmp_path / "study")
-    tab = open_tab(running.address)
+    tab = open_tab(running.address, ready=False)
+    tab.page.wait_for_selector(".panes, #failure", timeout=1000 * ANALYSIS_SECONDS)
+    tab.drawn()
     assert [t["label"] for t in tab.state("timepoints")] == ["baseline", "day 30", "day 90"]
     assert (tmp_path / "study" / "study.json").is_file()
     assert tab.picture().std() > 20

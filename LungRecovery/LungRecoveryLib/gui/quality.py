@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 import qt
 from slicer.i18n import tr as _
 
+from LungRecoveryLib.gui.colours import colour_of
+
 if TYPE_CHECKING:
     from LungRecoveryLib.gui.panel import Panel
 
 _FLICKER_MS = 500
-_COLOURS = {"pass": "#1e8449", "review": "#b9770e", "fail": "#c0392b"}
 
 
 def modes() -> dict[str, str]:
@@ -57,7 +58,7 @@ class QualitySection:
         quality = timepoint.get("quality") if timepoint is not None else None
         for widget in (self.ui.compareComboBox, self.ui.landmarkButton):
             widget.setEnabled(quality is not None)
-        self.ui.verdictLabel.setText(_verdict_text(timepoint, quality))
+        self.ui.verdictLabel.setText(_verdict_text(timepoint, quality, self.panel.widget))
         rows = measures(quality) if quality is not None else []
         table = self.ui.qualityTable
         table.setRowCount(len(rows))
@@ -192,12 +193,12 @@ def _known(quality: dict[str, Any], key: str) -> bool:
     return isinstance(quality.get(key), int | float)
 
 
-def _verdict_text(timepoint: dict[str, Any] | None, quality: dict[str, Any] | None) -> str:
+def _verdict_text(timepoint: dict[str, Any] | None, quality: dict[str, Any] | None, widget: Any) -> str:
     if timepoint is None:
         return _("There are no results yet.")
     if quality is None:
         return _("The baseline is not registered; choose a follow-up under Results.")
-    colour, words = _COLOURS[quality["verdict"]], verdicts()[quality["verdict"]]
+    colour, words = colour_of(quality["verdict"], widget), verdicts()[quality["verdict"]]
     text = f'<b style="color: {colour}">' + _("{label}: {verdict}").format(
         label=html.escape(timepoint["label"]), verdict=words
     )

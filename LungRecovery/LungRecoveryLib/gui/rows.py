@@ -139,7 +139,7 @@ def _check_volume(volume: Any) -> None:
         raise BadInput(_("{name} is a colour or vector image: choose a CT.").format(name=name))
     if min(image.GetDimensions()) < _LEAST_SLICES:
         raise BadInput(
-            _("{name} has only {slices} slices: choose the whole scan.").format(
+            _("{name} has too few slices ({slices}): choose the whole scan.").format(
                 name=name, slices=min(image.GetDimensions())
             )
         )

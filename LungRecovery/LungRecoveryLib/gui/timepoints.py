@@ -8,14 +8,13 @@ from slicer.i18n import tr as _
 
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.gui import rows as model
+from LungRecoveryLib.gui.colours import colour_of
 from LungRecoveryLib.gui.rows import Row
 
 if TYPE_CHECKING:
     from LungRecoveryLib.gui.panel import Panel
 
 _SCAN, _LABEL, _WHEN, _LUNGS = range(4)
-_AUTOMATIC = "#7f8c8d"
-PROBLEM_STYLE = "color: #c0392b;"
 
 
 class TimePointsSection:
@@ -89,7 +88,8 @@ class TimePointsSection:
         """Say below the table what is still missing."""
         problem = self.problem()
         self.ui.timePointsMessage.setText(problem)
-        self.ui.timePointsMessage.setStyleSheet(PROBLEM_STYLE if self.rows else "")
+        red = f"color: {colour_of('fail', self.panel.widget)};"
+        self.ui.timePointsMessage.setStyleSheet(red if self.rows else "")
         self.ui.timePointsMessage.setVisible(bool(problem))
 
     def _show_row(self, index: int, row: Row, label: str) -> None:
@@ -103,7 +103,7 @@ class TimePointsSection:
         table.setItem(index, _SCAN, scan)
         named = qt.QTableWidgetItem(label)
         if not row.label.strip():
-            named.setForeground(qt.QBrush(qt.QColor(_AUTOMATIC)))
+            named.setForeground(qt.QBrush(qt.QColor(colour_of("quiet", self.panel.widget))))
             named.setToolTip(_("Named automatically; double-click to give another name. Write no patient names."))
         table.setItem(index, _LABEL, named)
         when = qt.QTableWidgetItem(row.when)

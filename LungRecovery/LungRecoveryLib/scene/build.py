@@ -182,7 +182,7 @@ class Builder:
                 raise BadInput(f"the study holds no {layer} image of {timepoint.label}: analyse the scans again")
             image = self._read(timepoint, layer)
             array = sitk.GetArrayViewFromImage(image)
-            items[timepoint.label] = volumes.loose_volume(array, self.grid, timepoint.label)
+            items[timepoint.label] = volumes.loose_volume(volumes.image_data(array), self.grid, timepoint.label)
             if timepoint.baseline:
                 title = self._title(timepoint, _("CT"))
                 self._mark(volumes.add_volume(self.scene, title, array, self.grid), "volume", timepoint)
@@ -218,11 +218,9 @@ class Builder:
         """A map as a volume in no scene; outside the lungs, where a change means nothing, it says no change."""
         image = self._read(timepoint, layer)
         array = sitk.GetArrayViewFromImage(image)[window(grid_of(image), self.map_grid)]
-        volume = volumes.loose_volume(array, self.map_grid, timepoint.label)
-        if self.lungs is not None:
-            outside = ~self.lungs[window(self.grid, self.map_grid)]
-            np.putmask(volumes.voxels(volume), outside, overlay.neutral or 0.0)
-        return volume
+        lungs = None if self.lungs is None else self.lungs[window(self.grid, self.map_grid)]
+        voxels = volumes.image_data(array, where=lungs, elsewhere=overlay.neutral or 0.0)
+        return volumes.loose_volume(voxels, self.map_grid, timepoint.label)
 
     def _resampling(self, timepoint: TimePointResult) -> sitk.Transform:
         with transforms.HDF5:

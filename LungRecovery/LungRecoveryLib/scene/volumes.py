@@ -97,13 +97,23 @@ def numpy_matrix(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
     return np.array([[matrix.GetElement(i, j) for j in range(4)] for i in range(4)])
 
 
-def image_data(array: np.ndarray, kind: type = vtk.vtkImageData) -> vtk.vtkImageData:
-    """Voxels (z, y, x), copied, as VTK's image without geometry, which the node holds in MRML."""
+def image_data(
+    array: np.ndarray, kind: type = vtk.vtkImageData, where: np.ndarray | None = None, elsewhere: float = 0.0
+) -> vtk.vtkImageData:
+    """Voxels (z, y, x), copied, as VTK's image without geometry, which the node holds in MRML.
+
+    With a mask `where`, all voxels outside it become `elsewhere`.
+    """
     image = kind()
     image.SetDimensions(array.shape[::-1])
-    scalars = numpy_support.numpy_to_vtk(np.ascontiguousarray(array).ravel(), deep=True)
-    scalars.SetName("ImageScalars")
-    image.GetPointData().SetScalars(scalars)
+    image.AllocateScalars(numpy_support.get_vtk_array_type(array.dtype), 1)
+    scalars = image.GetPointData().GetScalars()
+    voxels = numpy_support.vtk_to_numpy(scalars).reshape(array.shape)  # so that they are copied once
+    if where is None:
+        voxels[...] = array
+    else:
+        voxels[...] = elsewhere
+        np.copyto(voxels, array, where=where)
     return image
 
 
@@ -113,24 +123,24 @@ def voxels(node: Node) -> np.ndarray:
     return numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
 
 
-def fill_volume(node: Node, array: np.ndarray, grid: Grid) -> Node:
-    """Put voxels (z, y, x) on a grid into a volume node; returns the node."""
+def fill_volume(node: Node, image: vtk.vtkImageData, grid: Grid) -> Node:
+    """Put an image on a grid into a volume node; returns the node."""
     node.SetIJKToRASMatrix(vtk_matrix(ijk_to_ras(grid)))
-    node.SetAndObserveImageData(image_data(array))
+    node.SetAndObserveImageData(image)
     return node
 
 
-def loose_volume(array: np.ndarray, grid: Grid, name: str) -> Node:
+def loose_volume(image: vtk.vtkImageData, grid: Grid, name: str) -> Node:
     """A volume node in no scene."""
     node = slicer.vtkMRMLScalarVolumeNode()
     node.SetName(name)
-    return fill_volume(node, array, grid)
+    return fill_volume(node, image, grid)
 
 
 def blank_volume(value: float, grid: Grid, name: str) -> Node:
     """A volume node in no scene that has one value all over a grid's box, in eight voxels to take no room."""
     spacing = tuple(n * s / 2 for n, s in zip(grid.size, grid.spacing, strict=True))
-    return loose_volume(np.full((2, 2, 2), value, np.float32), with_spacing(grid, spacing), name)
+    return loose_volume(image_data(np.full((2, 2, 2), value, np.float32)), with_spacing(grid, spacing), name)
 
 
 def add_volume(scene: Node, name: str, array: np.ndarray, grid: Grid) -> Node:
@@ -138,7 +148,7 @@ def add_volume(scene: Node, name: str, array: np.ndarray, grid: Grid) -> Node:
     node = add_node(scene, "vtkMRMLScalarVolumeNode", name)
     node.CreateDefaultDisplayNodes()
     show_as_ct(node)  # before it has voxels, of which Slicer would take a histogram for a window else
-    return fill_volume(node, array, grid)
+    return fill_volume(node, image_data(array), grid)
 
 
 def show_as_ct(node: Node) -> None:

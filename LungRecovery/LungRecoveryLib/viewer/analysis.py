@@ -45,6 +45,8 @@ class Analysis:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             env=_environment(), limit=_LONGEST_LINE,
         )  # fmt: skip
+        if self._cancelled:  # before there was a process to end
+            await self.cancel()
         async for line in self._process.stdout:
             self._take(line)
         code = await self._process.wait()
