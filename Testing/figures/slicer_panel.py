@@ -152,9 +152,9 @@ def overlays(panel: Panel):
     from LungRecoveryLib import scene
     from LungRecoveryLib.gui.results import worst_region
 
-    nodes = panel.widget.panel.shown.nodes
-    label = nodes.labels[1]
-    worst = worst_region(panel.widget.panel.shown.timepoint(label)) or "lungs"
+    shown = panel.widget.panel.shown
+    nodes, label = shown.nodes, shown.nodes.labels[1]
+    worst = worst_region(shown.timepoint(label), shown.least_abnormal_percent) or "lungs"
     place = scene.region_point(nodes, worst, label, MAPS[-1])
     bounds = [0.0] * 6
     nodes.baseline.volume.GetRASBounds(bounds)
@@ -176,7 +176,7 @@ def legend(overlay, low: float, high: float) -> np.ndarray:
     from matplotlib import font_manager
     from PIL import Image, ImageDraw, ImageFont
 
-    from LungRecoveryLib.scene.maps import colours
+    from LungRecoveryLib.scene.maps import colours, label_count
 
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 13)
     image = Image.new("RGB", LEGEND)
@@ -189,7 +189,7 @@ def legend(overlay, low: float, high: float) -> np.ndarray:
         grey = 0.25 * (1 - opacity)  # of the lung, which shows through
         fill = tuple(round(255 * (c * opacity + grey)) for c in (red, green, blue))
         draw.line([(12, row), (34, row)], fill)
-    for share in (0.0, 1 / 3, 2 / 3, 1.0):
+    for share in np.linspace(0.0, 1.0, label_count(overlay, low, high)):
         draw.text((42, bottom - 9 - share * (bottom - top)), f"{low + share * (high - low):g}", "white", font)
     return np.asarray(image)
 

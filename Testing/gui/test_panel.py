@@ -141,6 +141,30 @@ def test_the_panel_imports_nothing_heavy(standin, small_scans):
     assert not lines["LATER"] & ABSENT
 
 
+def contrast(one: str, other: str) -> float:
+    """How far two colours, #rrggbb, stand apart, 1 to 21, as WCAG counts it."""
+
+    def light(colour: str) -> float:
+        shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((light(one), light(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#efefef", "#353535", "#232323"])
+def test_words_in_colour_can_be_read_in_both_themes(standin, background):
+    import qt
+
+    from LungRecoveryLib.gui.colours import colour_of
+
+    widget = qt.QLabel()
+    widget.setPalette(qt.QPalette(qt.QColor(background)))
+    for kind in ("pass", "review", "fail", "quiet"):
+        assert contrast(colour_of(kind, widget), background) > 4.5, kind
+
+
 # ------------------------------------------------------------------------------------------------------- time points
 
 

@@ -88,6 +88,16 @@ def test_a_click_on_a_region_goes_to_where_it_changed(views, shown, scene):
     assert point is None or isinstance(point, slicer.vtkMRMLCrosshairNode)
 
 
+@pytest.mark.parametrize(("percent", "found"), [(7.5, "left_lower"), (0.9, None)])
+def test_the_most_abnormal_region_is_a_part_that_is_affected(scene, percent, found):
+    """What counts as not affected is not called abnormal."""
+    from LungRecoveryLib.gui.results import worst_region
+
+    shares = {"lungs": 20.0, "left": 30.0, "left_lower": percent, "left_upper": 0.2, "core": None}
+    timepoint = {"density": {region: {"abnormal_percent": share} for region, share in shares.items()}}
+    assert worst_region(timepoint, 1.0) == found
+
+
 def test_regions_can_be_hidden(shown, process_events):
     """The settings' list decides which rows the table has; the study keeps them all."""
     count = shown.ui.regionTable.rowCount

@@ -226,4 +226,5 @@ def test_what_the_page_may_not_ask_changes_nothing(tab):
     ):
         tab.page.evaluate(f"window.trame.trigger('act', {wrong!r})".replace("None", "null"))
     tab.wait("window.trame.state.get('message') !== ''")
+    tab.wait("window.trame.state.get('message') === ''")  # it has been read
     assert {name: tab.state(name) for name in before} == before

@@ -4,7 +4,7 @@ from typing import Any
 
 import qt
 
-_ON_LIGHT = {"pass": "#1d7a46", "review": "#8a5100", "fail": "#b3261e", "quiet": "#66707a"}
+_ON_LIGHT = {"pass": "#1d7a46", "review": "#8a5100", "fail": "#b3261e", "quiet": "#5b6773"}
 _ON_DARK = {"pass": "#63c38b", "review": "#f0b060", "fail": "#ff8a80", "quiet": "#9ba7b2"}
 _MIDDLE = 128
 

@@ -202,5 +202,13 @@ def _verdict_text(timepoint: dict[str, Any] | None, quality: dict[str, Any] | No
     text = f'<b style="color: {colour}">' + _("{label}: {verdict}").format(
         label=html.escape(timepoint["label"]), verdict=words
     )
-    text += "</b><br>" + " ".join(html.escape(reason) for reason in quality["reasons"])
-    return text
+    said = [*quality["reasons"], _consequence(quality["verdict"])]
+    return f"{text}</b><br>" + " ".join(html.escape(sentence) for sentence in said if sentence)
+
+
+def _consequence(verdict: str) -> str:
+    """What follows from a verdict for the reader, in a sentence; empty for a pass."""
+    return {
+        "review": _("Look at the scans under Compare before relying on maps and scores."),
+        "fail": _("Every result that rests on this registration is marked unreliable."),
+    }.get(verdict, "")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from LungRecoveryLib.gui.panel import Panel
 
 _REACH = 4.0
+_UNDEFINED = "–"
 
 
 class ResultsSection:
@@ -112,13 +113,13 @@ class ResultsSection:
         node, hidden = shown.nodes.timepoints[self.label].table, self.panel.settings.hidden_regions()
         rows = [(i, scene.region_of_row(node, i)) for i in range(node.GetNumberOfRows())]
         rows = [(i, region) for i, region in rows if region is not None and region not in hidden]
-        worst = worst_region(shown.timepoint(self.label))
+        worst = worst_region(shown.timepoint(self.label), shown.least_abnormal_percent)
         table.setColumnCount(node.GetNumberOfColumns())
         table.setHorizontalHeaderLabels([node.GetColumnName(c) for c in range(node.GetNumberOfColumns())])
         table.setRowCount(len(rows))
         for row, (source, region) in enumerate(rows):
             for column in range(node.GetNumberOfColumns()):
-                item = qt.QTableWidgetItem(node.GetCellText(source, column))
+                item = qt.QTableWidgetItem(node.GetCellText(source, column) or _UNDEFINED)
                 if column == 0:
                     item.setData(qt.Qt.UserRole, region)
                 else:
@@ -274,12 +275,12 @@ def reach(overlay: Any, low: float, high: float) -> tuple[float, float]:
     return (0.0 if overlay.kind in ("ratio", "amount") else min(-highest, low)), highest
 
 
-def worst_region(timepoint: dict[str, Any]) -> str | None:
-    """The region, smaller than a lung, with the largest abnormal share at a time point; None where none is abnormal."""
+def worst_region(timepoint: dict[str, Any], least_percent: float) -> str | None:
+    """The region, smaller than a lung, with the largest abnormal share at a time point; None where none has enough."""
     shares = {
         region: measures.get("abnormal_percent") or 0.0
         for region, measures in timepoint["density"].items()
         if region not in ("lungs", "right", "left")
     }
     worst = max(shares, key=shares.get, default=None)
-    return worst if worst is not None and shares[worst] > 0 else None
+    return worst if worst is not None and shares[worst] >= least_percent else None

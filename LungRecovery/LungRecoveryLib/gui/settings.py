@@ -56,6 +56,10 @@ class SettingsSection:
         for table in (self.ui.bandsTable, self.ui.limitsTable):
             table.horizontalHeader().setStretchLastSection(False)
             table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        # Long titles take a second line as soon as the column is too narrow for them, and only then.
+        self.ui.limitsTable.horizontalHeader().connect(
+            "sectionResized(int,int,int)", lambda _column, _before, _now: self.ui.limitsTable.resizeRowsToContents()
+        )
         self._show_devices([])
 
     def job_settings(self) -> dict[str, Any]:

@@ -56,6 +56,13 @@ class ShownStudy:
         return next(t for t in self.content["timepoints"] if t["label"] == label)
 
     @property
+    def least_abnormal_percent(self) -> float:
+        """The abnormal share, in %, below which a region counts as not affected."""
+        from LungRecoveryLib.recovery.score import Thresholds
+
+        return Thresholds(**self.content["settings"]["score_thresholds"]).minimum_abnormal_percent
+
+    @property
     def followups(self) -> list[dict[str, Any]]:
         """What study.json says of the follow-ups."""
         return self.content["timepoints"][1:]

@@ -344,7 +344,7 @@ def verdict_sentence(timepoint: TimePointResult) -> str:
     reasons = "; ".join(quality_reasons(timepoint))
     consequence = {
         "pass": "The maps and scores may be read as they stand.",
-        "review": "Look at the checkerboards below before relying on the maps and scores.",
+        "review": "Look at the checkerboards before relying on the maps and scores.",
         "fail": "Every result that rests on this registration is marked unreliable.",
     }.get(name, "")
     words = reader_words(timepoint).rstrip(".")

@@ -37,8 +37,7 @@ def timepoints(result: StudyResult) -> list[dict]:
 def overlay_choices(nodes: StudyNodes) -> list[dict]:
     """The maps that the study holds, as the page offers them."""
     return [
-        {"name": o.name, "title": o.title, "unit": o.unit, "tip": o.tooltip, "ranged": o.name in nodes.maps}
-        for o in overlays(nodes)
+        {"name": o.name, "title": o.title, "tip": o.tooltip, "ranged": o.name in nodes.maps} for o in overlays(nodes)
     ]
 
 

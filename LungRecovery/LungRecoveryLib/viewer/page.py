@@ -14,6 +14,7 @@ from LungRecoveryLib.viewer.views import AXES, BASELINE, EDGES, PLANES, Point, S
 
 _SOON = 0.04  # seconds: what changes with every move of the pointer is sent at most this often
 _PATIENCE = 3.0  # seconds that reading on waits for the first picture, which it would slow down
+_TO_READ = 8.0  # seconds that a message stays
 _BREATH = 0.02  # seconds between two steps of reading, in which the page is answered
 _VIEWS_OF = {"Axial": "Red", "Sagittal": "Yellow", "Coronal": "Green"}
 LAYOUTS = ("three", "beside", "single")
@@ -136,6 +137,13 @@ class StudyPage:
         """A message that the page shows for a few seconds."""
         with self.state as state:
             state.message = sentence
+        asyncio.get_running_loop().call_later(_TO_READ, self._unsay, sentence)
+
+    def _unsay(self, sentence: str) -> None:
+        """Take a message away, if it is still there."""
+        if self.state.message == sentence:
+            with self.state as state:
+                state.message = ""
 
     # ------------------------------------------------------------------------------------------------ what is shown
 
