@@ -1,7 +1,5 @@
 """An analysis that the viewer runs: progress in the page, cancelled without a trace, failed with a sentence."""
 
-import asyncio
-
 import pytest
 
 ANALYSIS_SECONDS = 1200  # it takes less than a minute when the computer has nothing else to do
@@ -28,31 +26,6 @@ def test_progress_and_cancel_in_the_page(start, open_tab, small_job, tmp_path):
     assert not output.exists()
     assert not list(output.parent.glob(".*")) if output.parent.exists() else True
     assert running.stop() == 0
-
-
-def test_a_cancel_ends_a_worker_that_was_only_about_to_start(small_job, tmp_path, monkeypatch):
-    from LungRecoveryLib.errors import Cancelled
-    from LungRecoveryLib.viewer import analysis
-
-    ended = []
-    end = analysis.end_process_tree
-    monkeypatch.setattr(analysis, "end_process_tree", lambda pid, **how: ended.append(pid) or end(pid, **how))
-    one = analysis.Analysis({**small_job, "output": str(tmp_path / "study")}, lambda *_progress: None)
-
-    async def cancelled_at_once() -> None:
-        running = asyncio.ensure_future(one.run())
-        await asyncio.sleep(0)
-        assert one._process is None
-        await one.cancel()
-        assert ended == []
-        await running
-
-    with pytest.raises(Cancelled):
-        asyncio.run(cancelled_at_once())
-    assert set(ended) == {one._process.pid}
-    assert len(ended) > 1  # asked to end, and not only tidied up after
-    one.discard()
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 The server runs in the tests' own process here, so no test of this file may use the browser, which has a loop too.
 """
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,31 @@ def test_without_a_way_to_draw_the_report_is_offered(monkeypatch, small_study):
     assert result.exit_code == 3
     assert "libegl1" in result.output
     assert str(small_study / "report.html") in result.output
+
+
+def test_a_cancel_ends_a_worker_that_was_only_about_to_start(small_job, tmp_path, monkeypatch):
+    from LungRecoveryLib.errors import Cancelled
+    from LungRecoveryLib.viewer import analysis
+
+    ended = []
+    end = analysis.end_process_tree
+    monkeypatch.setattr(analysis, "end_process_tree", lambda pid, **how: ended.append(pid) or end(pid, **how))
+    one = analysis.Analysis({**small_job, "output": str(tmp_path / "study")}, lambda *_progress: None)
+
+    async def cancelled_at_once() -> None:
+        running = asyncio.ensure_future(one.run())
+        await asyncio.sleep(0)
+        assert one._process is None
+        await one.cancel()
+        assert ended == []
+        await running
+
+    with pytest.raises(Cancelled):
+        asyncio.run(cancelled_at_once())
+    assert set(ended) == {one._process.pid}
+    assert len(ended) > 1  # asked to end, and not only tidied up after
+    one.discard()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_optimal_window_is_that_of_the_date(small_study):
