@@ -215,8 +215,10 @@ def test_a_finger_places_the_crosshair(open_tab, browser, viewer):
     tab = open_tab(viewer.address, context=context)
     box = tab.page.locator(".pane-Red .picture").bounding_box()
     for share, side in ((0.3, "R "), (0.7, "L ")):
+        before = tab.page.inner_text("#readout .place")
         tab.page.touchscreen.tap(box["x"] + share * box["width"], box["y"] + 0.5 * box["height"])
-        tab.wait(f"document.querySelector('#readout .place').innerText.startsWith('{side}')")
+        place = "document.querySelector('#readout .place').innerText"
+        tab.wait(f"{place} !== {before!r} && {place}.startsWith('{side}')")
     context.close()
 
 
