@@ -401,5 +401,5 @@ def measure_of(series: Mapping[str, Any]) -> Measure:
     if known:
         return known
     unit = series.get("unit") or ""
-    decimals = {"%": 1, "HU": 1, "HU²": 0}.get(unit, 2)
+    decimals = {"%": 1, "HU": 1, "HU²": 0}.get(unit, 3)
     return Measure(series.get("title") or name.replace("_", " "), unit, decimals, "")
