@@ -51,6 +51,14 @@ def export(widget, folder, *keys: str) -> None:
     widget.ui.exportButton.click()
 
 
+def test_radiomics_are_exported_where_the_study_has_them(shown, tmp_path):
+    export(shown, tmp_path / "without", "tables")
+    assert not (tmp_path / "without" / "radiomics.csv").exists()
+    (shown.panel.shown.folder / "radiomics.csv").write_text("timepoint\n", encoding="utf-8")
+    export(shown, tmp_path / "with", "tables")
+    assert (tmp_path / "with" / "radiomics.csv").read_text(encoding="utf-8") == "timepoint\n"
+
+
 def test_dicom_objects_that_the_analysis_wrote_are_copied(shown, standin, tmp_path):
     """And replace those of an earlier export as a whole, after a question."""
     objects = shown.panel.shown.folder / "dicom"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TRANSFORMS = ("transform", "inverse_transform")
 _TABLES = ("scores.csv", "regions.csv", "trajectory.csv")
+_TABLES_IF_ASKED_FOR = ("radiomics.csv",)
 _SCENE = "scene.mrb"
 
 
@@ -120,7 +121,8 @@ def plan(shown: "ShownStudy", keys: list[str], folder: Path) -> list[Step]:
     if "report" in keys:
         steps += [_copy(study / name, folder / name) for name in ("report.html", "report.pdf", "figures")]
     if "tables" in keys:
-        steps += [_copy(study / name, folder / name) for name in _TABLES]
+        there = [name for name in _TABLES_IF_ASKED_FOR if (study / name).is_file()]
+        steps += [_copy(study / name, folder / name) for name in (*_TABLES, *there)]
     if "study" in keys:
         steps.append(_copy(study / "study.json", folder / "study.json"))
     for timepoint in shown.content["timepoints"]:
