@@ -2,8 +2,9 @@
 
 ``python Testing/benchmarks/cohort.py --patients 200 --output build/cohort`` prints and leaves ``cohort.json``:
 
-- the first patients one after the other without a cluster: what a patient costs, and what the others must agree with;
-- the same ones as an undisturbed cohort: its overhead, the workers' time that no patient's analysis took;
+- the first `--serial` patients one after the other without a cluster: what a patient costs, and what the others must
+  agree with;
+- the first `--undisturbed` ones as an undisturbed cohort: its overhead, the workers' time that no patient's analysis took;
 - all patients with a worker killed every `--kill-every` seconds: rows right, missing and doubled.
 
 `--minutes` sets how long the last may take: fewer patients are tried, and the count says so.
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kill-every", type=float, default=30.0, help="seconds")
     parser.add_argument("--serial", type=int, default=4, help="patients that run without a cluster first")
+    parser.add_argument("--undisturbed", type=int, default=40, help="patients of the cohort that nothing disturbs")
     parser.add_argument("--minutes", type=float, help="for the disturbed cohort; fewer patients are tried")
     parser.add_argument("--preset", default="standard")
     parser.add_argument("--output", type=Path, default=Path("build/cohort"))
@@ -137,26 +139,27 @@ def main() -> None:
     for name in ("serial", "undisturbed", "disturbed"):
         shutil.rmtree(given.output / name, ignore_errors=True)
     settings = {"preset": given.preset, "spacing_mm": given.spacing, "seed": 0, "threads": 1, "device": "cpu"}
-    first = [make(number, given.spacing, scans) for number in range(given.serial)]
+    patients = [make(number, given.spacing, scans) for number in range(max(given.patients, given.undisturbed))]
+    first, calm_ones = patients[: given.serial], patients[: given.undisturbed]
     alone, seconds = serial(first, settings, given.output / "serial")
     known = {record["folder"]: record for record in alone}
     each = seconds / len(first)
     print(f"serial: {each:.1f} s a patient", flush=True)
     cluster = Cluster(workers=given.workers, memory="4GB")
-    calm = cohort(first, settings, given.output / "undisturbed", cluster, None)
+    calm = cohort(calm_ones, settings, given.output / "undisturbed", cluster, None)
     busy = sum(record["seconds"] for record in calm["records"])
     count = given.patients
     if given.minutes:
         count = min(count, max(len(first), int(given.minutes * 60 * given.workers / (2.5 * each))))
-    patients = [make(number, given.spacing, scans) for number in range(count)]
-    fire = cohort(patients, settings, given.output / "disturbed", cluster, given.kill_every)
+    fire = cohort(patients[:count], settings, given.output / "disturbed", cluster, given.kill_every)
     result = {
         "patients": count, "spacing_mm": given.spacing, "preset": given.preset, "workers": given.workers,
         "serial_seconds_each": each, "peak_mb": max(r["peak_mb"] for r in alone),
         "disk_mb_each": sum(r["disk_mb"] for r in alone) / len(alone),
         "undisturbed": {
-            "patients": len(first), "seconds": calm["seconds"],
+            "patients": len(calm_ones), "seconds": calm["seconds"], "busy_seconds": busy,
             "overhead_percent": 100 * (given.workers * calm["seconds"] / busy - 1),
+            "idle_seconds": calm["seconds"] - busy / given.workers,
             **check(calm, known, scans, given.output / "undisturbed"),
         },
         "disturbed": {
