@@ -4,7 +4,8 @@
 
 - the first `--serial` patients one after the other without a cluster: what a patient costs, and what the others must
   agree with;
-- the first `--undisturbed` ones as an undisturbed cohort: its overhead, the workers' time that no patient's analysis took;
+- the first `--undisturbed` ones as an undisturbed cohort: its overhead, the workers' time that no patient's analysis
+  took;
 - all patients with a worker killed every `--kill-every` seconds: rows right, missing and doubled.
 
 `--minutes` sets how long the last may take: fewer patients are tried, and the count says so.

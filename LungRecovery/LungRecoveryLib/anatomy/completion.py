@@ -1,10 +1,11 @@
-"""Lung without air: a network that knows chests says where the lungs go on behind consolidation and collapse.
+"""Lung without air: a network that knows chests finds collapsed lobes and large masses.
 
-Consolidated lung on the chest wall, the diaphragm or the mediastinum looks like the tissue beside it, so no threshold
+A lobe without air on the chest wall, the diaphragm or the mediastinum looks like the tissue beside it, so no threshold
 and no closing finds its surface. The network sees the CT in two windows and the aerated lung at 5 mm, and was trained
-on chests of which parts were painted as dense as muscle (`lungrecovery-train fit --config lung_completion`). It only
-ever adds dense tissue that lies on the lung; where it does not know the aerated lung of a scan it is not asked. It has
-seen synthetic chests alone and takes some muscle of real ones for lung: it is there on request, not by default.
+on chests of which parts were painted as dense as muscle (`lungrecovery-train fit --config lung_completion`). It has
+seen synthetic chests alone and takes some muscle, fat and fluid of real ones for lung. So it is heard on large pieces
+only: those that lie within the ribs and on the lung, of which it is sure, and which are neither fat nor as thin as
+fluid.
 """
 
 import numpy as np
@@ -12,15 +13,18 @@ import torch
 from scipy import ndimage
 
 from ..grids import isotropic_grid, resample, to_array, to_image
-from .working import Working, ball, bounding_box, components, dilate
+from .working import Working, ball, bounding_box, close, components, dilate
 
 NETWORK = "lung_completion"
 _MARGIN_MM = 45.0
-_SURE, _LIKELY = 0.9, 0.5  # a healthy diaphragm's and heart's surface is unsure; what is sure may grow
+_SURE, _LIKELY = 0.9, 0.5  # what is sure may grow
 _KNOWN = 0.9  # of the aerated lung's voxels that the network must call lung
-_LEAST_ML = 2.0
 _OPENING = 2  # voxels: what is thinner than twice that is the surface's own uncertainty
-_BONE_HU = 200.0
+_BONE_HU, _BONE_ML = 180.0, 1.0
+_INTERCOSTAL_MM = 22.0  # a ball of this radius does not pass between two ribs
+_FAT_HU, _AIR_HU, _BESIDE_AIR = (-180.0, -30.0), -300.0, 3  # lung that borders on air is as dark as fat there
+_GROW_MM = 12.0
+_LEAST_ML, _LEAST_CONTACT, _MEAN_SURE, _FLUID_HU = 30.0, 0.15, 0.95, 20.0
 
 
 def channels(hu: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
@@ -34,25 +38,51 @@ def channels(hu: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
 
 
 def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray) -> np.ndarray:
-    """Dense tissue that belongs to the lungs though `lungs` does not hold it, (z, y, x) bool on the working grid.
+    """Airless lobes and masses that belong to the lungs though `lungs` does not hold them, (z, y, x) bool on the
+    working grid.
 
     `air` (z, y, x) bool is the aerated lung without airways, `lungs` (z, y, x) bool the lungs as found so far.
     """
     result = np.zeros(air.shape, bool)
     window = bounding_box(air, int(np.ceil(_MARGIN_MM / work.spacing)))
-    part = work.part(window)
+    part, found = work.part(window), lungs[window]
     likely = _probability(part, air[window])
     inner = ndimage.binary_erosion(air[window], ball(2))
     if not inner.any() or (likely[inner] > _LIKELY).mean() < _KNOWN:
         return result
-    missed = ~lungs[window] & part.field & (part.hu < _BONE_HU)
-    core = ndimage.binary_opening(missed & (likely > _SURE), ball(_OPENING))
-    added = missed & (likely > _LIKELY) & dilate(core, _OPENING)
-    labels, sizes = components(added)
-    touching = np.zeros(len(sizes), bool)
-    touching[np.unique(labels[ndimage.binary_dilation(lungs[window])])] = True
-    result[window] = (touching & (sizes * work.voxel_ml >= _LEAST_ML))[labels]
+    likely[found | ~part.field | (part.hu > _BONE_HU)] = 0.0
+    likely[_fat(part, found)] = 0.0
+    core = ndimage.binary_opening(likely > _SURE, ball(_OPENING))
+    if core.sum() * work.voxel_ml < _LEAST_ML / 2:
+        return result
+    within = (likely > _LIKELY) & dilate(core, _OPENING) & ~_rib_cage(part)
+    labels, sizes = components(within)
+    for label in np.flatnonzero(sizes * work.voxel_ml > _LEAST_ML):
+        piece = labels == label
+        if _is_lung(piece, part, likely, found):
+            grown = ndimage.binary_propagation(piece, mask=(likely > _LIKELY) & dilate(piece, _GROW_MM / work.spacing))
+            result[window] |= piece | ndimage.binary_opening(grown, ball(_OPENING))
     return result
+
+
+def _fat(part: Working, lungs: np.ndarray) -> np.ndarray:
+    """Fat and what borders on it, (z, y, x) bool."""
+    near_air = ndimage.binary_dilation(lungs | (part.hu < _AIR_HU), iterations=_BESIDE_AIR)
+    fat = (part.hu > _FAT_HU[0]) & (part.hu < _FAT_HU[1]) & ~near_air
+    return dilate(ndimage.binary_opening(fat), 1)
+
+
+def _rib_cage(part: Working) -> np.ndarray:
+    """The bones with the gaps between them, (z, y, x) bool: what lies outside hangs together with no lung."""
+    labels, sizes = components(part.hu > _BONE_HU)
+    return close((sizes * part.voxel_ml > _BONE_ML)[labels], _INTERCOSTAL_MM / part.spacing)
+
+
+def _is_lung(piece: np.ndarray, part: Working, likely: np.ndarray, lungs: np.ndarray) -> bool:
+    """Whether a large piece lies broadly on the lung, is surely lung in the network's eyes, and denser than fluid."""
+    around = ndimage.binary_dilation(piece) & ~piece
+    broad = lungs[around].mean() > _LEAST_CONTACT
+    return bool(broad and likely[piece].mean() > _MEAN_SURE and np.median(part.hu[piece]) > _FLUID_HU)
 
 
 def _probability(part: Working, air: np.ndarray) -> np.ndarray:

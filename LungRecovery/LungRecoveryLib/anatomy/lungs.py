@@ -20,7 +20,7 @@ from .working import Working, components, mask_volume, working_volume
 
 __all__ = ["LEFT", "METHODS", "RIGHT", "label_sides", "segment_lungs"]
 
-METHODS = ("classical", "network")
+METHODS = ("network", "classical")
 
 _LEAST_ML = 50.0
 _PIECE_SHARE = 0.03
@@ -32,9 +32,9 @@ def segment_lungs(ct: sitk.Image, progress: Progress = no_progress, method: str 
 
     `ct` is a 3D image in HU. The result lies on its grid: uint8, 1 = right lung, 2 = left lung of the PATIENT (LPS:
     the right lung at smaller x, whatever the image's direction), 0 elsewhere. Vessels and dense lesions belong to the
-    lung, trachea and main bronchi do not. `method` is one of METHODS: the network adds to the classical lungs what lies
-    dense on chest wall, diaphragm or mediastinum; see :mod:`.completion` for what it is worth. Raises BadInput when no
-    lung is in the field, and for another method.
+    lung, trachea and main bronchi do not. `method` is one of METHODS: the network adds collapsed lobes and large
+    masses to the classical lungs, see :mod:`.completion`. Raises BadInput when no lung is in the field, and for another
+    method.
     """
     if method not in METHODS:
         raise BadInput(f"there is no segmentation method {method!r}: use one of {', '.join(METHODS)}")

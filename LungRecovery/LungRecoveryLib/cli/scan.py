@@ -33,8 +33,8 @@ def segment(
     ] = None,
     labels: Labels = None,
     method: Annotated[
-        str, typer.Option(help="Of the lungs: classical, or network: dense lung on the chest wall, too; on trial.")
-    ] = "classical",
+        str, typer.Option(help="Of the lungs: network, which finds collapsed lobes and large masses too, or classical.")
+    ] = "network",
     overwrite: Overwrite = False,
     device: Device = "auto",
     threads: Threads = None,
