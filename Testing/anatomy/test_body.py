@@ -45,3 +45,15 @@ def test_a_lung_that_the_border_cuts_is_not_outside():
     hu[20:24, 15:35, 60:80] = -970.0
     found = air_in_body(scanned(hu))
     assert found[cut].all()
+
+
+def test_air_between_a_broad_back_and_the_table_is_outside():
+    """A body wider than the field parts the air below it from that above; most of it is the table's foam."""
+    hu = np.full(SHAPE, 30.0)
+    hu[LUNG] = -850.0
+    below = (np.arange(60) >= 40)[:, None] & ((np.abs(np.arange(80) - 40) > 15) | (np.arange(60) >= 58)[:, None])
+    hu[:, below] = -940.0
+    hu[:, 40:47][:, below[40:47]] = -1000.0
+    found = air_in_body(scanned(hu))
+    assert found[LUNG].all()
+    assert not found[:, below].any()

@@ -14,6 +14,7 @@ _CONTINUED_SHARE = 0.5
 _ENCLOSED_SHARE = 0.6
 _BODY_SIDES = 1.75  # of four; a lung cut by two borders of a crop still has two
 _BODY_SIDES_SMALL = 2.5
+_SIDES_FOR_PURE_AIR = 2.0  # more, for the air between a broad back and the table below it
 _CERTAIN_ML = 300.0
 _SMALL_ML = 20.0
 _MARKER_HU = -600.0
@@ -39,7 +40,8 @@ def air_in_body(work: Working) -> np.ndarray:
     voxels = np.maximum(sizes, 1)
     closed_share = np.bincount(labels.ravel(), closed.ravel(), len(sizes)) / voxels
     mean_sides = np.bincount(labels.ravel(), sides.ravel(), len(sizes)) / voxels
-    least = np.where(sizes * work.voxel_ml < _CERTAIN_ML, _BODY_SIDES_SMALL, _BODY_SIDES)
+    pure = np.bincount(labels.ravel(), (work.hu < work.pure_air_hu + _PURE_MARGIN).ravel(), len(sizes)) / voxels
+    least = np.where(sizes * work.voxel_ml < _CERTAIN_ML, _BODY_SIDES_SMALL, _BODY_SIDES + _SIDES_FOR_PURE_AIR * pure)
     keep = (closed_share > _ENCLOSED_SHARE) & (mean_sides > least) & (sizes > 0)
     return keep[labels]
 
