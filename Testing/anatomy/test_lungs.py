@@ -197,8 +197,8 @@ def test_the_real_pair(real_data, date):
     ("name", "right_ml", "left_ml"),
     [
         ("covid_p001", 3103, 3040),
-        ("lidc0314", 944, 1924),
-        ("lung1_002", 1968, 1952),
+        ("lidc0314", 1111, 1924),
+        ("lung1_002", 2138, 1952),
         ("normal001", 1865, 1615),
         ("pneumonia_cap001", 2829, 3128),
         ("popi_phase00", 3006, 2449),
