@@ -51,7 +51,7 @@ def test_cancel_in_every_stage(listed, scene, standin, process_events):
         if panel.run.current is None:
             break
         group, name, start = panel.run.current._process._pid, stage(), time.monotonic()
-        assert processes_of(group)
+        assert processes_of(group) or not panel.run.current.running  # the last stage, without them, loads the results
         ui.applyButton.click()
         assert process_events(lambda group=group: not panel.run.running and not processes_of(group), RUN_SECONDS)
         cancelled[name] = time.monotonic() - start
