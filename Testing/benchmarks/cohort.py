@@ -140,8 +140,8 @@ def main() -> None:
     for name in ("serial", "undisturbed", "disturbed"):
         shutil.rmtree(given.output / name, ignore_errors=True)
     settings = {"preset": given.preset, "spacing_mm": given.spacing, "seed": 0, "threads": 1, "device": "cpu"}
-    patients = [make(number, given.spacing, scans) for number in range(max(given.patients, given.undisturbed))]
-    first, calm_ones = patients[: given.serial], patients[: given.undisturbed]
+    made = lambda count: [make(number, given.spacing, scans) for number in range(count)]
+    first, calm_ones = made(given.serial), made(given.undisturbed)
     alone, seconds = serial(first, settings, given.output / "serial")
     known = {record["folder"]: record for record in alone}
     each = seconds / len(first)
@@ -152,7 +152,7 @@ def main() -> None:
     count = given.patients
     if given.minutes:
         count = min(count, max(len(first), int(given.minutes * 60 * given.workers / (2.5 * each))))
-    fire = cohort(patients[:count], settings, given.output / "disturbed", cluster, given.kill_every)
+    fire = cohort(made(count), settings, given.output / "disturbed", cluster, given.kill_every)
     result = {
         "patients": count, "spacing_mm": given.spacing, "preset": given.preset, "workers": given.workers,
         "serial_seconds_each": each, "peak_mb": max(r["peak_mb"] for r in alone),

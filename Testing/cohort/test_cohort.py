@@ -127,7 +127,7 @@ def environment(patient: Patient, settings: dict, output: str) -> dict:
 
 
 def test_workers_keep_their_memory(tmp_path):
-    """Dask's setting that gives memory back at once, which doubles the time of an analysis, does not reach them."""
+    """Dask's setting that gives memory back at once, which costs a quarter of a worker's time, does not reach them."""
     (record,) = run_cohort(patients("A"), {}, tmp_path / "out", Cluster(workers=1, memory="2GB"), task=environment)
     assert "MALLOC_TRIM_THRESHOLD_" not in json.loads(record["message"])
 

@@ -91,7 +91,7 @@ def _client(cluster: Cluster, settings: dict[str, Any]) -> Iterator[Client]:
     """A client of the scheduler that was named, or of a local cluster that ends with the block."""
     environment = dict(dask.config.get("distributed.nanny.pre-spawn-environ"))
     # Dask has its workers give memory back at once. Arrays then come from the system anew each time, and clearing
-    # their pages took half of the time of two workers.
+    # their pages took a quarter of the time of two workers.
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)
     options = {
         "distributed.nanny.pre-spawn-environ": environment,
