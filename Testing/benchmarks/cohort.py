@@ -2,17 +2,17 @@
 
 ``python Testing/benchmarks/cohort.py --patients 200 --output build/cohort`` prints and leaves ``cohort.json``:
 
-- the first `--serial` patients one after the other without a cluster: what a patient costs, and what the others must
-  agree with;
-- the first `--undisturbed` ones as an undisturbed cohort: its overhead, the workers' time that no patient's analysis
-  took;
-- all patients with a worker killed every `--kill-every` seconds: rows right, missing and doubled.
+- the first `--undisturbed` patients without a cluster, in as many plain processes side by side as the cohort has
+  workers: what a patient costs on this machine, and what the others must agree with;
+- the same ones as an undisturbed cohort: its overhead is what it takes longer;
+- all `--patients` (0: none) with a worker killed every `--kill-every` seconds: rows right, missing and doubled.
 
 `--minutes` sets how long the last may take: fewer patients are tried, and the count says so.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -49,11 +49,21 @@ def make(number: int, spacing: float, folder: Path) -> Patient:
     return Patient(f"P{number:03d}", f"p{number:03d}", KINDS[number % len(KINDS)], points)
 
 
-def serial(patients: list[Patient], settings: dict[str, Any], output: Path) -> tuple[list[dict[str, Any]], float]:
-    """The records of patients analysed one after the other in this process, and the seconds it took."""
+def one_by_one(patients: list[Patient], settings: dict[str, Any], output: Path) -> list[dict[str, Any]]:
+    """The records of patients analysed one after the other in this process."""
+    return [analyse_patient(patient, settings, str(output)) for patient in patients]
+
+
+def plain(
+    patients: list[Patient], settings: dict[str, Any], output: Path, processes: int
+) -> tuple[list[dict[str, Any]], float]:
+    """The records of patients analysed in processes without a cluster, each its share, and the seconds it took."""
+    shares = [patients[first::processes] for first in range(processes)]
     start = time.perf_counter()
-    records = [analyse_patient(patient, settings, str(output)) for patient in patients]
-    return records, time.perf_counter() - start
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        given = [(share, settings, output / str(number)) for number, share in enumerate(shares)]
+        records = pool.starmap(one_by_one, given, chunksize=1)
+    return [record for share in records for record in share], time.perf_counter() - start
 
 
 def workers() -> list[psutil.Process]:
@@ -118,8 +128,8 @@ def check(run: dict[str, Any], known: dict[str, dict[str, Any]], scans: Path, ou
         "twice": len(names) - len(set(names)),
         "failed": [r["patient"] + ": " + r["message"] for r in run["records"] if r["status"] == "failed"],
         "right": sum(plausible(record, scans) for record in run["records"]),
-        "compared_with_serial": sum(r["folder"] in known for r in run["records"]),
-        "same_as_serial": sum(r["folder"] in known and agrees(r, known[r["folder"]]) for r in run["records"]),
+        "compared_with_plain": sum(r["folder"] in known for r in run["records"]),
+        "same_as_plain": sum(r["folder"] in known and agrees(r, known[r["folder"]]) for r in run["records"]),
         "left_over": [p.name for p in (output / "patients").iterdir() if p.name.startswith(".")],
     }
 
@@ -130,44 +140,44 @@ def main() -> None:
     parser.add_argument("--spacing", type=float, default=4.0, help="of scans and maps, mm")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kill-every", type=float, default=30.0, help="seconds")
-    parser.add_argument("--serial", type=int, default=4, help="patients that run without a cluster first")
-    parser.add_argument("--undisturbed", type=int, default=40, help="patients of the cohort that nothing disturbs")
+    parser.add_argument("--undisturbed", type=int, default=20, help="patients that nothing disturbs")
     parser.add_argument("--minutes", type=float, help="for the disturbed cohort; fewer patients are tried")
     parser.add_argument("--preset", default="standard")
     parser.add_argument("--output", type=Path, default=Path("build/cohort"))
     given = parser.parse_args()
     scans = given.output / "scans"
-    for name in ("serial", "undisturbed", "disturbed"):
+    for name in ("plain", "undisturbed", "disturbed"):
         shutil.rmtree(given.output / name, ignore_errors=True)
     settings = {"preset": given.preset, "spacing_mm": given.spacing, "seed": 0, "threads": 1, "device": "cpu"}
     made = lambda count: [make(number, given.spacing, scans) for number in range(count)]
-    first, calm_ones = made(given.serial), made(given.undisturbed)
-    alone, seconds = serial(first, settings, given.output / "serial")
+    calm_ones = made(given.undisturbed)
+    alone, seconds = plain(calm_ones, settings, given.output / "plain", given.workers)
     known = {record["folder"]: record for record in alone}
-    each = seconds / len(first)
-    print(f"serial: {each:.1f} s a patient", flush=True)
+    each = given.workers * seconds / len(calm_ones)
+    print(f"without a cluster: {seconds:.1f} s, {each:.1f} s of a process a patient", flush=True)
     cluster = Cluster(workers=given.workers, memory="4GB")
     calm = cohort(calm_ones, settings, given.output / "undisturbed", cluster, None)
-    busy = sum(record["seconds"] for record in calm["records"])
+    overhead = 100 * (calm["seconds"] / seconds - 1)
+    print(f"undisturbed: {calm['seconds']:.1f} s, {overhead:.1f} % more", flush=True)
     count = given.patients
     if given.minutes:
-        count = min(count, max(len(first), int(given.minutes * 60 * given.workers / (2.5 * each))))
-    fire = cohort(made(count), settings, given.output / "disturbed", cluster, given.kill_every)
+        count = min(count, max(1, int(given.minutes * 60 * given.workers / (2.5 * each))))
+    fire = cohort(made(count), settings, given.output / "disturbed", cluster, given.kill_every) if count else None
     result = {
         "patients": count, "spacing_mm": given.spacing, "preset": given.preset, "workers": given.workers,
-        "serial_seconds_each": each, "peak_mb": max(r["peak_mb"] for r in alone),
+        "seconds_each": each, "peak_mb": max(r["peak_mb"] for r in alone),
         "disk_mb_each": sum(r["disk_mb"] for r in alone) / len(alone),
         "undisturbed": {
-            "patients": len(calm_ones), "seconds": calm["seconds"], "busy_seconds": busy,
-            "overhead_percent": 100 * (given.workers * calm["seconds"] / busy - 1),
-            "idle_seconds": calm["seconds"] - busy / given.workers,
+            "patients": len(calm_ones), "plain_seconds": seconds, "seconds": calm["seconds"],
+            "overhead_percent": overhead,
             **check(calm, known, scans, given.output / "undisturbed"),
         },
-        "disturbed": {
+    }  # fmt: skip
+    if fire:
+        result["disturbed"] = {
             "seconds": fire["seconds"], "killed": fire["killed"],
             **check(fire, known, scans, given.output / "disturbed"),
-        },
-    }  # fmt: skip
+        }  # fmt: skip
     text = json.dumps(result, indent=1)
     (given.output / "cohort.json").write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -23,6 +23,14 @@ from LungRecoveryLib.worker import describe
 SCHEMA = "lungrecovery-cohort-1"
 INDEX = "cohort.json"
 Task = Callable[[Patient, dict[str, Any], str], dict[str, Any]]
+# Dask looks at each of its processes up to a hundred times a second, which takes 5 % of the workers' time. A patient
+# takes half a minute and more: a look now and then shows as much.
+_CALM = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,7 @@ def _client(cluster: Cluster, settings: dict[str, Any]) -> Iterator[Client]:
         # A worker that starts slowly, on a busy machine, must not be given up: the cohort would wait for ever.
         "distributed.deploy.lost-worker-timeout": "1 hour",
         "distributed.comm.timeouts.connect": f"{cluster.timeout_s}s",
+        **_CALM,
     }
     with dask.config.set(options):
         if cluster.scheduler:
