@@ -44,3 +44,15 @@ def test_what_limits_a_scan_is_named():
     assert "metal" in told(labels, metal)
     assert "no trachea" in told(labels, airways=labels * 0)
     assert "% of the lung are lesions" in told(labels, lesions=labels)
+
+
+def test_a_large_part_without_air_is_named_and_vessels_are_not():
+    labels, hu = two_lungs(), np.full((30, 30, 40), -850, np.int16)
+    hu[5:25, 10:13, 4:18] = 40  # as thick as the largest vessels
+    assert told(labels, hu) == ""
+    hu[6:20, 8:20, 22:34] = 40
+    ml = 14 * 12 * 12 * 27e-3
+    found = told(labels, hu)
+    assert "of the left lung hold no air" in found
+    assert "right" not in found
+    assert 0.6 * ml < float(found.split(" ml")[0].removeprefix("about ")) < ml  # without the rim

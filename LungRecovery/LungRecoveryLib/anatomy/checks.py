@@ -2,9 +2,11 @@
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
-from ..grids import grid_of
+from ..grids import averaged_down, crop_to_mask, grid_of, isotropic_grid, resample, resample_mask, to_array
 from .sides import LEFT, RIGHT
+from .working import ball, components
 
 _THICK_MM = 6.0
 _CUT_SHARE = 0.02  # of a lung's voxels in the outermost slice of the field
@@ -12,6 +14,8 @@ _SMALL_SHARE = 0.35
 _METAL_HU = 2500
 _METAL_ML = 0.5
 _DENSE_SHARE = 0.35
+# Lung denser than this holds hardly any air; a ball of this radius does not fit into the vessels of the hilum.
+_AIRLESS_HU, _AIRLESS_ML, _BALL_MM, _COARSE_MM = -100.0, 30.0, 7.5, 2.5
 _NAMES = {RIGHT: "right", LEFT: "left"}
 
 
@@ -19,7 +23,8 @@ def segmentation_warnings(
     ct: sitk.Image, lungs: sitk.Image, airways: sitk.Image | None = None, lesions: sitk.Image | None = None
 ) -> list[str]:
     """Sentences about what limits a segmentation: thick slices, a lung that is cut, missing or shrunken, metal, no
-    airway, lungs that hold little air. All images on the grid of `ct`; an empty list where there is nothing to say."""
+    airway, lungs that hold little air, large parts of them that hold none. All images on the grid of `ct`; an empty
+    list where there is nothing to say."""
     grid, labels = grid_of(ct), sitk.GetArrayViewFromImage(lungs)
     told = []
     if max(grid.spacing) >= _THICK_MM:
@@ -28,6 +33,8 @@ def segmentation_warnings(
             "than a slice are not seen"
         )
     told += _about_the_lungs(labels)
+    if labels.any():
+        told += _about_airless_parts(ct, lungs)
     if np.count_nonzero(sitk.GetArrayViewFromImage(ct) > _METAL_HU) * grid.voxel_ml > _METAL_ML:
         told.append("it shows metal, whose streaks may pass for lesions nearby")
     if airways is not None and not sitk.GetArrayViewFromImage(airways).any():
@@ -63,3 +70,20 @@ def _about_the_lungs(labels: np.ndarray) -> list[str]:
     if cut:
         told.append("the field of view cuts the lungs: volumes and shares are those of the part that it shows")
     return told
+
+
+def _about_airless_parts(ct: sitk.Image, lungs: sitk.Image) -> list[str]:
+    """Where much lung holds no air, its surface is the least certain."""
+    grid = isotropic_grid(crop_to_mask(lungs, _BALL_MM), _COARSE_MM)
+    hu = to_array(resample(averaged_down(sitk.Cast(ct, sitk.sitkFloat32), grid.spacing), grid))
+    labels = to_array(resample_mask(lungs, grid))
+    airless = ndimage.binary_opening((hu > _AIRLESS_HU) & (labels > 0), ball(_BALL_MM / _COARSE_MM))
+    pieces, sizes = components(airless)
+    large = (sizes * grid.voxel_ml >= _AIRLESS_ML)[pieces] & airless
+    volumes = {side: np.count_nonzero(large & (labels == side)) * grid.voxel_ml for side in _NAMES}
+    return [
+        f"about {ml:.0f} ml of the {_NAMES[side]} lung hold no air (consolidation, a collapsed lobe or a mass): check "
+        "the lung's outline there"
+        for side, ml in volumes.items()
+        if ml >= _AIRLESS_ML
+    ]
