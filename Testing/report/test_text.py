@@ -65,6 +65,14 @@ def test_an_unchanged_lung_is_said_to_be_unchanged(changed):
     assert "the abnormal lung is as large as at baseline" in text.overall(changed)
 
 
+def test_a_change_as_small_as_between_two_reconstructions_is_said_to_be_one(changed):
+    changed.timepoints[-1].scores["lungs"] |= {"tissue_recovery": -0.34, "class": "persistent"}
+    for baseline, now, alike in ((1.5, 2.0, True), (1.5, 1.5, False), (1.5, 2.2, False)):
+        changed.baseline.density["lungs"]["abnormal_percent"] = baseline
+        changed.timepoints[-1].density["lungs"]["abnormal_percent"] = now
+        assert ("two reconstructions of one scan" in text.overall(changed)) == alike
+
+
 def test_without_abnormal_lung_at_baseline_the_volume_speaks(changed):
     changed.baseline.density["lungs"]["abnormal_percent"] = 0.4
     scores = {"tissue_recovery": None, "jacobian": 0.93, "jacobian_normalized": 0.96, "class": "complete"}
@@ -149,29 +157,6 @@ def test_days_are_added_to_labels_that_do_not_say_them(study):
     assert plain(text.title(point)) == "Second visit (day 90)"
     point.days = None
     assert text.title(point) == "Second visit"
-
-
-def test_trends_with_intervals():
-    series = {"name": "tissue_recovery", "unit": "", "slope": {"value": 0.004, "low": 0.003, "high": 0.005}}
-    assert text.trend(series, "days") == "+0.12 per 30 days (+0.09 to +0.15)"
-    assert text.trend(series, "visit") == "0.00 per visit (0.00 to +0.01)"
-    change = {"name": "volume_ml", "unit": "ml", "change": {"value": -120.0, "low": -200.0, "high": -40.0}}
-    assert plain(text.trend(change, "days")) == "−120 ml (−200 to −40)"
-    share = {"name": "haa_percent", "unit": "%", "change": {"value": -3.2, "low": -4.0, "high": -2.4}}
-    assert plain(text.trend(share, "days")) == "−3.2 % points (−4.0 to −2.4)"
-    parts = {"start": None, "end": {"value": 0.91, "low": 0.85, "high": 0.97}}
-    parts["time_constant"] = {"value": 64.2, "low": 40.0, "high": 90.0}
-    assert plain(text.trend({"name": "jacobian", "exponential": parts}, "days")) == (
-        "approaches 0.91 (0.85 to 0.97), time constant 64 days (40 to 90)"
-    )
-    assert text.trend({"name": "jacobian", "slope": None, "change": None}, "days") == "–"
-
-
-def test_the_day_of_recovery_with_an_open_end():
-    day = {"day_reaches_0_85": {"estimate": 251.0, "low": 214.0, "high": None}}
-    assert plain(text.day_reached(day)) == "day 251 (214 to later than can be told)"
-    never = {"day_reaches_0_85": None, "day_reaches_0_85_reason": "It does not reach 0.85."}
-    assert text.day_reached(never) == "It does not reach 0.85."
 
 
 def test_thresholds_in_words_are_those_of_the_study(changed):

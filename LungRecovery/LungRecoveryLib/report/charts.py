@@ -12,7 +12,7 @@ from matplotlib.colors import rgb_to_hsv
 from matplotlib.figure import FigureBase
 from matplotlib.patches import Polygon
 
-from LungRecoveryLib.report import style, text
+from LungRecoveryLib.report import style, text, trends
 from LungRecoveryLib.report.style import NOTICE, Theme
 from LungRecoveryLib.report.tables import band_range, band_title
 from LungRecoveryLib.results import StudyResult
@@ -91,7 +91,7 @@ def draw_measures(figure: FigureBase, study: StudyResult, theme: Theme) -> None:
     rows = max(-(-len(series) // _MEASURES_ACROSS), 1)
     across = -(-len(series) // rows) or 1
     for i, s in enumerate(series.values()):
-        measure = text.measure_of(s)
+        measure = trends.measure_of(s)
         left, bottom = 0.065 + i % across / across * 0.95, (rows - 1 - i // across + 0.3) / rows
         axes = figure.add_axes((left, bottom, 0.95 / across - 0.075, 0.52 / rows))
         _frame(axes, theme)
@@ -231,7 +231,7 @@ def _draw_series(
     for p in points:
         error = None
         if p["error"] is not None:  # cut to what the measure can be
-            measure = text.measure_of(series)
+            measure = trends.measure_of(series)
             ends = (max(p["value"] - _Z * p["error"], measure.low), min(p["value"] + _Z * p["error"], measure.high))
             error = [[max(p["value"] - ends[0], 0.0)], [max(ends[1] - p["value"], 0.0)]]
         face = colour if p["reliable"] else theme.background

@@ -13,7 +13,7 @@ from LungRecoveryLib.grids import AIR_HU, grid_of
 from LungRecoveryLib.image_files import read_layer
 from LungRecoveryLib.progress import Progress, no_progress, part
 from LungRecoveryLib.recovery.change_classes import joint_histogram
-from LungRecoveryLib.report import charts, figures, style, text
+from LungRecoveryLib.report import charts, figures, style, text, trends
 from LungRecoveryLib.report.figures import DENSITY_SCALE, VOLUME_SCALE, Film, Series
 from LungRecoveryLib.report.response import RESPONSE_HEIGHT, denser_and_lighter, draw_response
 from LungRecoveryLib.report.slices import Plane, lung_box, place_of_change, planes_through
@@ -309,8 +309,8 @@ def _charts(study: StudyResult) -> tuple[Drawing, ...]:
     measures = charts.series_of(study, charts.SMALL_MULTIPLES)
     if measures:
         values = "; ".join(
-            f"{text.measure_of(s).title} "
-            + ", ".join(text.measure_of(s).show(p["value"], unit=True) for p in s["points"])
+            f"{trends.measure_of(s).title} "
+            + ", ".join(trends.measure_of(s).show(p["value"], unit=True) for p in s["points"])
             for s in measures.values()
         )
         drawings.append(

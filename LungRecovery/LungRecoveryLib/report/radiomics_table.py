@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from LungRecoveryLib.parenchyma.radiomics import LESIONS, STABLE_ICC, Feature, stable_features
-from LungRecoveryLib.report import text
+from LungRecoveryLib.report import text, trends
 from LungRecoveryLib.report.tables import LEFT, Column, Row, Table, time_column
 from LungRecoveryLib.results import StudyResult
 
@@ -49,10 +49,10 @@ def _row(study: StudyResult, region: str, feature: Feature) -> Row | None:
     series = study.trajectory["series"].get(f"radiomics_{feature.ibsi}.{region}")
     if series is None:
         return None
-    decimals = text.measure_of(series).decimals
+    decimals = trends.measure_of(series).decimals
     values = [
         (((t.radiomics or {}).get(region) or {}).get("enhanced") or {}).get(feature.ibsi) for t in study.timepoints
     ]
     title = f"{series['title']}, {series['unit']}" if series["unit"] else series["title"]
-    cells = (title, *(text.number(value, decimals) for value in values), text.trend(series, study.trajectory["axis"]))
+    cells = (title, *(text.number(value, decimals) for value in values), trends.trend(series, study.trajectory["axis"]))
     return Row(cells, level=1)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from LungRecoveryLib.report import text
+from LungRecoveryLib.report import text, trends
 from LungRecoveryLib.report.text import CHANGE, DENSITY, SCORES, UNDEFINED, WHOLE
 from LungRecoveryLib.results import StudyResult, TimePointResult
 
@@ -239,12 +239,17 @@ def trajectory_table(study: StudyResult) -> Table | None:
     order = [*SCORES, *DENSITY]
     rows = []
     for series in sorted((s for s in chosen if s["name"] in order), key=lambda s: order.index(s["name"])):
-        measure = text.measure_of(series)
-        reached = text.day_reached(series) if series["name"] in SCORES and axis == "days" else UNDEFINED
+        measure = trends.measure_of(series)
+        reached = trends.day_reached(series) if series["name"] in SCORES and axis == "days" else UNDEFINED
         unit = f", {measure.unit}" if measure.unit else ""
         rows.append(
             Row(
-                (measure.title + unit, _MODELS.get(series.get("model"), UNDEFINED), text.trend(series, axis), reached),
+                (
+                    measure.title + unit,
+                    _MODELS.get(series.get("model"), UNDEFINED),
+                    trends.trend(series, axis),
+                    reached,
+                ),
                 note=_left_out(study, series),
             )
         )

@@ -15,7 +15,7 @@ import vtk
 from vtk.util import numpy_support
 
 from LungRecoveryLib import RESEARCH_USE_ONLY
-from LungRecoveryLib.report import text
+from LungRecoveryLib.report import text, trends
 from LungRecoveryLib.results import StudyResult
 from LungRecoveryLib.scene.nodes import Node, add_node, mark
 from LungRecoveryLib.scene.texts import _
@@ -115,7 +115,7 @@ def _course_chart(
 def _add_course(
     chart: Node, study: str, key: str, series: Mapping[str, Any], look: _Look, shift: float, cap: float
 ) -> None:
-    measure = text.measure_of(series)
+    measure = trends.measure_of(series)
     x, y, low, high, reliable = (np.array(column) for column in zip(*_points(series, measure), strict=True))
     columns = {_("x"): x + shift, _("value"): y, _("low"): low, _("high"): high}
     columns[_("reliable")] = np.where(reliable, y, np.nan)
