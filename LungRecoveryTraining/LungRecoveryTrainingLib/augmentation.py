@@ -7,6 +7,7 @@ affine alignment, b = S . exp(s) . D . exp(d). S and D are affine, s and d smoot
 known. Density in the moving image follows the difference alone (mass is kept): it is multiplied by (det D J(exp d))^m.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -54,6 +55,7 @@ class Augmentation:
     difference_scale: float = 1.06
     difference_shear: float = 0.03
     difference_translation: float = 3.0
+    difference_strength: tuple[float, float] = (1.0, 1.0)
     motion_probability: float = 0.6
     motion: float = 2.5
     elastic_spacing: float = 24.0
@@ -65,6 +67,8 @@ class Augmentation:
     cut_probability: float = 0.1
     cut_share: float = 0.35
     cut_slope: float = 0.1
+    field_probability: float = 0.0
+    field_share: tuple[float, float] = (0.5, 1.1)
     lesion_probability: float = 0.3
     lesion_share: tuple[float, float] = (0.01, 0.4)
     # Each scan on its own.
@@ -90,6 +94,10 @@ class Augmentation:
             self._deform(changed, draws)
             if self.cut_probability > 0:
                 self._cut(changed, draws)
+            if self.field_probability > 0:
+                centre = deformations.grid_centre(changed["fixed"].shape[2:], device)
+                box = lambda: views.random_box(draws, centre, self.field_probability, self.field_share)
+                self._show(changed, box(), box())
             for scan in ("fixed", "moving"):
                 changed[scan] = self.scanner(changed[scan], changed[f"{scan}_mask"], draws)
         return restored(batch, changed)
@@ -164,9 +172,12 @@ class Augmentation:
             draws, centre, draws.chance(self.affine_probability).float(), self.rotation_degrees, self.scale, self.shear,
             self.translation, (self.flip_x, self.flip_y, self.flip_z),
         )  # fmt: skip
+        strength = draws.chance(self.difference_probability).float()
+        if self.difference_strength != (1.0, 1.0):
+            strength = strength * draws.uniform(*(math.log(end) for end in self.difference_strength)).exp()
         difference = deformations.random_affine(
-            draws, centre, draws.chance(self.difference_probability).float(), self.difference_rotation_degrees,
-            self.difference_scale, self.difference_shear, self.difference_translation,
+            draws, centre, strength, self.difference_rotation_degrees, self.difference_scale, self.difference_shear,
+            self.difference_translation,
         )  # fmt: skip
         lattice = Lattice.over(shape, max(1.0, min(self.elastic_spacing, self.fine_spacing) / 4))
         bending = draws.uniform(0, self.elastic) * draws.chance(self.elastic_probability)

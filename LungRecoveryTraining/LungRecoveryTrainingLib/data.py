@@ -240,7 +240,7 @@ class PairsData(lightning.LightningDataModule):
         seeds = self._seeds(split)
         drawn_from = {
             "chest": self.settings(split),
-            "abdomen": f"abdomen {split}",
+            "abdomen": f"whole abdomen {split}",
             "whole_chest": ("whole_chest", self.settings(split)),
         }[self.phantoms.organ]
         made_of = repr((seeds.start, len(seeds), drawn_from, self.spacing_mm, self.size)).encode()

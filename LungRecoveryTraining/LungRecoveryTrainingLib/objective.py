@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.registration import flow, losses
 from LungRecoveryLib.registration.networks import Prediction, Pyramid, integrated, kl_divergence
+from LungRecoveryLib.registration.rigid_network import matching_loss
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Weights:
     velocity (of the displacement where a network has none). jacobian: folding. dice: overlap of warped labels, or of
     the masks where there are no labels. kl: the probabilistic prior. displacement: distance from the true
     displacement at every stage, in voxels. landmarks: distance of landmark pairs, in voxels. likelihood: how well the
-    predicted variance tells the error of the displacement.
+    predicted variance tells the error of the displacement. matching: how surely a rigid network finds tissue again.
     """
 
     ncc: float = 1.0
@@ -40,6 +41,7 @@ class Weights:
     displacement: float = 0.0
     landmarks: float = 0.0
     likelihood: float = 0.0
+    matching: float = 0.0
     stage_decay: float = 0.7
 
 
@@ -90,6 +92,8 @@ class Objective:
             yield "landmarks", errors.sum() / max(1, len(errors))
         if w.likelihood and prediction.log_variance is not None:
             yield "likelihood", likelihood_loss(batch, prediction)
+        if w.matching and prediction.descriptions is not None:
+            yield "matching", matching_loss(prediction.descriptions, batch["displacement"].float(), batch["truth"])
 
 
 def _ncc(warped: torch.Tensor, fixed: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

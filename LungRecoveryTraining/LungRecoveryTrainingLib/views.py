@@ -1,4 +1,4 @@
-"""What of the lungs a scan shows: both or one of them, whole or cut where the scan ends.
+"""What of the body a scan shows: both lungs or one of them, whole or cut where the scan ends.
 
 Masks are (n, 1, z, y, x), points (n, 3, ...) in voxels x, y, z.
 """
@@ -75,6 +75,30 @@ def random_slab(
     low = torch.where(missing[:, 0] > 0, first + missing[:, 0], -everything)
     high = torch.where(missing[:, 1] > 0, last - missing[:, 1], everything)
     return SlabView(low, high, draws.uniform(-slope, slope, 2), centre)
+
+
+@dataclass(frozen=True)
+class BoxView:
+    """A scan that shows low <= (x, y, z) <= high; both (n, 3)."""
+
+    low: torch.Tensor
+    high: torch.Tensor
+
+    def __call__(self, points: torch.Tensor) -> torch.Tensor:
+        """Which points (n, 3, ...) the scan shows: (n, 1, ...) bool."""
+        low, high = (edge.reshape(*edge.shape, *[1] * (points.ndim - 2)) for edge in (self.low, self.high))
+        return ((points >= low) & (points <= high)).all(1, keepdim=True)
+
+
+def random_box(draws: Draws, centre: torch.Tensor, probability: float, share: tuple[float, float]) -> BoxView:
+    """A view that with a probability ends, at each side, at a share of the way from the centre to the grid's side.
+
+    The share is drawn from `share` for each of the six sides; above 1 nothing is missing there.
+    """
+    ends = draws.uniform(*share, 2, 3)
+    # A whole scan ends far beyond the grid.
+    ends = torch.where(draws.chance(probability)[:, None, None], ends, 1e3) * (centre + 0.5)
+    return BoxView(centre - ends[:, 0], centre + ends[:, 1])
 
 
 def plane_between_lungs(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

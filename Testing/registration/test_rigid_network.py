@@ -7,7 +7,9 @@ import torch
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.registration.motion6 import rotation_of
 from LungRecoveryLib.registration.networks import build_network
-from LungRecoveryLib.registration.rigid_network import moved, nearest_motion
+from LungRecoveryLib.registration.rigid_network import matching_loss, moved, nearest_motion
+
+SMALL = {"name": "rigid", "channels": [4, 6, 8, 8, 8], "description": 8, "passes": 1}
 
 
 def pair(count: int = 2, shape: tuple[int, int, int] = (18, 21, 22)) -> list[torch.Tensor]:
@@ -39,8 +41,7 @@ def test_votes_without_weight_do_not_count():
 
 def test_whatever_the_weights_the_motion_is_rigid_and_has_an_inverse():
     torch.manual_seed(0)
-    network = build_network({"name": "rigid", "channels": [4, 6, 8, 8, 8], "passes": 2})
-    torch.nn.init.normal_(network.votes.weight, std=0.5)
+    network = build_network({**SMALL, "passes": 2}).eval()
     found = network(*pair())
     rotation = found.motion[:, :3, :3].double()
     assert torch.allclose(torch.linalg.det(rotation), torch.ones(2, dtype=torch.float64), atol=1e-6)
@@ -51,25 +52,65 @@ def test_whatever_the_weights_the_motion_is_rigid_and_has_an_inverse():
     assert torch.allclose(back[0], points, atol=1e-3)
 
 
-@pytest.mark.parametrize("deformable", [False, True])
-def test_it_learns_a_shift_and_every_layer_has_a_gradient(deformable):
+def test_an_image_is_found_in_itself_where_it_is():
     torch.manual_seed(0)
-    settings = {"name": "rigid", "channels": [4, 6, 8, 8, 8], "passes": 1, "deformable": deformable}
-    network = build_network(settings)
-    fixed, moving, *masks = pair(1)
+    fixed, _, *masks = pair(1)
+    found = build_network(SMALL).eval()(fixed, fixed, *masks)
+    assert found.displacement.abs().max() < 0.3
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_the_mask_says_what_is_looked_for(half):
+    """The left half of the image goes one way, the right half another: each mask has its own motion."""
+    torch.manual_seed(0)
+    fixed, _, mask, _ = pair(1, (18, 20, 40))
+    moving = torch.cat([torch.roll(fixed[..., :20], 4, 2), torch.roll(fixed[..., 20:], -4, 2)], dim=-1)
+    mask[..., 20 * (1 - half) : 20 * (2 - half)] = 0
+    network = build_network(SMALL).eval()
+    torch.nn.init.constant_(network.sharpness, 6.0)  # untrained descriptions are all alike
+    found = network(fixed, moving, mask)
+    along = found.displacement[0, 2, 5:13][..., 20 * half + 5 : 20 * half + 15].mean()
+    assert abs(along.item() - (4.0, -4.0)[half]) < 1.5
+
+
+def test_the_matching_loss_is_least_where_the_tissue_is():
+    """Descriptions that are alike at a shift of one cell fit a displacement of one cell, and no other."""
+    generator = torch.Generator().manual_seed(0)
+    ours = torch.nn.functional.normalize(torch.randn(1, 16, 9, 10, 11, generator=generator), dim=1) * 4
+    theirs = torch.roll(ours, 1, dims=4)
+    known = torch.ones(1, 1, 18, 20, 22)
+    known[..., 20:] = 0  # whose tissue would lie beyond the grid
+    loss = lambda cells: float(
+        matching_loss((ours, theirs), torch.tensor([2.0 * cells, 0, 0])[None, :, None, None, None] * known, known)
+    )
+    assert loss(1) < min(loss(0), loss(2)) - 0.5
+    assert loss(1) < float(matching_loss((ours, ours.roll(3, 2)), torch.zeros(1, 3, 18, 20, 22), known)) - 0.5
+    assert float(matching_loss((ours, theirs), torch.zeros(1, 3, 18, 20, 22), 0 * known)) == 0.0
+
+
+@pytest.mark.parametrize("deformable", [False, True])
+def test_it_learns_to_find_and_every_layer_has_a_gradient(deformable):
+    torch.manual_seed(0)
+    network = build_network({**SMALL, "deformable": deformable})
+    fixed, _, *masks = pair(1)
+    moving = torch.roll(fixed, 2, dims=4)
     optimiser = torch.optim.Adam(network.parameters(), 0.02)
-    wanted = torch.tensor([2.0, -1.0, 1.5])[None, :, None, None, None]
+    wanted = torch.tensor([2.0, 0.0, 0.0])[None, :, None, None, None].expand(1, 3, *fixed.shape[2:])
+    known = torch.ones_like(fixed)
+    known[..., -3:] = 0
     losses = []
-    for _ in range(40):
+    for _ in range(25):
         optimiser.zero_grad()
-        loss = (network(fixed, moving, *masks).displacement - wanted).square().mean()
+        found = network(fixed, moving, *masks)
+        loss = matching_loss(found.descriptions, wanted, known) + 0.1 * (found.displacement - wanted).square().mean()
         loss.backward()
-        losses.append(float(loss))
+        losses.append(loss.item())
         optimiser.step()
-    assert losses[-1] < 0.3 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-def test_settings_that_cannot_be_are_refused():
-    with pytest.raises(BadInput, match="five convolutions"):
-        build_network({"name": "rigid", "channels": [4, 8]})
+@pytest.mark.parametrize("channels", [[4, 8], [4, 8, 8, 8, 6]])
+def test_settings_that_cannot_be_are_refused(channels):
+    with pytest.raises(BadInput, match="convolutions"):
+        build_network({"name": "rigid", "channels": channels})

@@ -23,10 +23,9 @@ SPACING = 4.0
 
 @pytest.fixture
 def weights(tmp_path):
-    """Weights of a network that votes for no motion."""
+    """Weights of some rigid network."""
     settings = {"name": "rigid", "channels": [4, 4, 4, 4, 4], "passes": 1}
     network = build_network(settings)
-    torch.nn.init.zeros_(network.votes.weight)
     return save_weights(network, {"architecture": settings, "spacing_mm": 8.0}, tmp_path / "still.safetensors")
 
 

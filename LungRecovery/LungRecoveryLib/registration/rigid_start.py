@@ -17,7 +17,7 @@ from .weights import load_weights
 # As the network was trained: images are (HU + 1000) / 1000 within these limits, on this box of mm (x, y, z) about the
 # organ, and the organ counts with this much around it.
 _LIMITS = (0.0, 1.6)
-_BOX_MM = (352.0, 288.0, 320.0)
+_BOX_MM = (400.0, 320.0, 384.0)
 _AROUND_MM = 12.0
 # The moving scan is laid anew by what was found so often: in the box alone a turned body loses its corners.
 _ROUNDS = 2

@@ -25,6 +25,8 @@ from .samples import TEXTS, Sample
 # The share of pairs whose mask is the whole body, and how far (mm) around the liver the mask of the others reaches.
 _WHOLE_BODY, _AROUND_MM = 0.3, 12.0
 _LOWEST, _HIGHEST = 0.0, 1.6
+# What is drawn of a body, x, y, z: as much as the augmentation can turn into the field.
+_EXTENT_MM = (400.0, 300.0, 384.0)
 # Scans are drawn in voxels so many times finer and averaged, as real ones are that come on a coarse grid.
 _FINER = 2
 # The longest motion of pairs that lie apart.
@@ -46,7 +48,7 @@ def abdomen_samples(
 def _packed(spacing_mm: float, size: tuple[int, int, int], apart: bool, seed: int) -> dict:
     """A sample as arrays, which pass between processes without shared memory."""
     finer_mm = spacing_mm / _FINER
-    extent = [int(np.ceil(mm / finer_mm)) for mm in (348.0, 264.0, 320.0)]
+    extent = [int(np.ceil(mm / finer_mm)) for mm in _EXTENT_MM]
     rng = np.random.default_rng([seed, 9_204])
     motion = _random_motion(rng) if apart else ()
     scans = make_abdomen(seed, tuple(extent), (finer_mm,) * 3, *motion, noise_hu=6.0)
