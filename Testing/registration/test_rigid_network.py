@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.registration.flow import voxel_coordinates
 from LungRecoveryLib.registration.motion6 import rotation_of
 from LungRecoveryLib.registration.networks import build_network
-from LungRecoveryLib.registration.rigid_network import matching_loss, moved, nearest_motion
+from LungRecoveryLib.registration.rigid_network import matching_loss, moved, nearest_motion, wanted_cells
 
 SMALL = {"name": "rigid", "channels": [4, 6, 8, 8, 8], "description": 8, "passes": 1}
 
@@ -59,18 +60,18 @@ def test_an_image_is_found_in_itself_where_it_is():
     assert found.displacement.abs().max() < 0.3
 
 
-@pytest.mark.parametrize("half", [0, 1])
-def test_the_mask_says_what_is_looked_for(half):
-    """The left half of the image goes one way, the right half another: each mask has its own motion."""
-    torch.manual_seed(0)
-    fixed, _, mask, _ = pair(1, (18, 20, 40))
-    moving = torch.cat([torch.roll(fixed[..., :20], 4, 2), torch.roll(fixed[..., 20:], -4, 2)], dim=-1)
-    mask[..., 20 * (1 - half) : 20 * (2 - half)] = 0
-    network = build_network(SMALL).eval()
-    torch.nn.init.constant_(network.sharpness, 6.0)  # untrained descriptions are all alike
-    found = network(fixed, moving, mask)
-    along = found.displacement[0, 2, 5:13][..., 20 * half + 5 : 20 * half + 15].mean()
-    assert abs(along.item() - (4.0, -4.0)[half]) < 1.5
+def test_tissue_inside_the_mask_is_looked_for_and_all_tissue_without_one():
+    fixed = torch.zeros(4, 1, 12, 12, 12)
+    fixed[:3, ..., 6:] = 1.0
+    mask = torch.zeros_like(fixed)
+    mask[0, :, 4:9, :, 4:] = 1
+    mask[3, :, :4] = 1
+    organ, whole, few, air = (len(cells) for cells in wanted_cells(fixed, mask, 1000))
+    assert (organ, whole, few, air) == (3 * 6 * 3, 6 * 6 * 3, 6 * 6 * 3, 6**3)  # the mask and a voxel around it
+    places = voxel_coordinates((6, 6, 6)).flatten(1)[:, wanted_cells(fixed, mask, 1000)[0]]
+    assert places.min(1).values.tolist() == [3, 0, 2]
+    assert places.max(1).values.tolist() == [5, 5, 4]
+    assert [len(cells) for cells in wanted_cells(fixed, mask, 50)] == [50] * 4
 
 
 def test_the_matching_loss_is_least_where_the_tissue_is():

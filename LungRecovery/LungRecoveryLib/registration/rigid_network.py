@@ -72,7 +72,7 @@ class RigidNet(nn.Module):
         voxels = flow.voxel_coordinates(shape, device=fixed.device)
         motion = torch.eye(4, device=fixed.device).repeat(len(fixed), 1, 1)
         described = self.describe(fixed), self.describe(moving)
-        wanted = _wanted(fixed, fixed_mask, _MOST_IN_TRAINING if self.training else _MOST_CELLS)
+        wanted = wanted_cells(fixed, fixed_mask, _MOST_IN_TRAINING if self.training else _MOST_CELLS)
         theirs, stages = described[1], []
         for number in range(1 if self.training else self.passes):
             if number:
@@ -223,7 +223,7 @@ def _refined(features: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     return F.pad(features, missing, mode="replicate")
 
 
-def _wanted(fixed: torch.Tensor, mask: torch.Tensor, most: int) -> list[torch.Tensor]:
+def wanted_cells(fixed: torch.Tensor, mask: torch.Tensor, most: int) -> list[torch.Tensor]:
     """The numbers of the cells of each fixed scan that are looked for: tissue inside the mask, or all tissue."""
     cells = (slice(None), 0, *(slice(None, None, CELL) for _ in range(3)))
     tissue = (fixed[cells] > _TISSUE).flatten(1)
