@@ -230,6 +230,53 @@ def test_a_cut_field_of_view_ends_masks_truth_and_points():
     assert after["fixed_points"].isnan().sum() > before["fixed_points"].isnan().sum()
 
 
+def test_a_field_of_its_own_ends_a_scan_at_its_sides():
+    settings = STILL | dict(field_probability=1.0, field_share=(0.5, 0.8))
+    before = make_batch(count=6, whole=True)
+    after = Augmentation(**settings)(before, generator(0))
+    shape = torch.tensor(before["fixed"].shape[:1:-1])
+    ends = {}
+    for scan in ("fixed", "moving"):
+        changed = ((after[scan] - before[scan]).abs() > 1e-4)[:, 0]
+        assert (after[scan][:, 0][changed] == 1).all()
+        shown = after[f"{scan}_mask"][:, 0] > 0
+        assert not (shown & changed).any()
+        where = [one.nonzero().flip(1) for one in shown]
+        ends[scan] = torch.stack([torch.stack([w.min(0).values, w.max(0).values]) for w in where])
+        share = (ends[scan] - (shape - 1) / 2).abs() / (shape / 2)
+        assert share.min() > 0.5 - 2 / shape.min()
+        assert share.max() < 0.8
+        assert ends[scan].float().std(0).min() > 0  # every sample, every side has its own
+    assert not torch.equal(ends["fixed"], ends["moving"])
+    target = flow.voxel_coordinates(SHAPES[0])[None] + after["displacement"]
+    for n in range(6):
+        reached = target[n][:, (after["truth"] > 0)[n, 0]]
+        assert (reached.min(1).values >= ends["moving"][n, 0] - 1).all()
+        assert (reached.max(1).values <= ends["moving"][n, 1] + 1).all()
+    none = Augmentation(**STILL | dict(field_probability=1.0, field_share=(1.1, 1.2)))(before, generator(0))
+    assert torch.allclose(none["fixed"], before["fixed"], atol=1e-4)
+
+
+def test_the_difference_is_drawn_small_as_often_as_large():
+    settings = STILL | dict(difference_probability=1.0, difference_rotation_degrees=0.0, difference_scale=1.0)
+    settings |= dict(difference_shear=0.0, difference_translation=4.0, difference_strength=(0.01, 1.0))
+    before = make_batch(count=64, whole=True)
+    before["displacement"] = 0 * before["displacement"]
+    lengths = []
+    for seed in range(4):
+        after = Augmentation(**settings)(before, generator(seed))
+        known = after["truth"] > 0
+        lengths += [
+            after["displacement"][n].norm(dim=0)[known[n, 0]].mean().item() for n in range(64) if known[n].any()
+        ]
+    lengths = torch.tensor(lengths)
+    assert lengths.max() < 4 * 3**0.5
+    # Each factor of ten is as likely: half of the draws lie below a tenth of the longest.
+    assert 0.35 < (lengths < 0.4).float().mean() < 0.65
+    assert (lengths < 0.04).any()
+    assert (lengths > 2).any()
+
+
 def test_lesions_come_into_the_lungs_of_one_scan_as_added_density():
     before = make_batch(count=8)
     after = Augmentation(**STILL | dict(lesion_probability=1.0, lesion_share=(0.1, 0.3)))(before, generator(0))

@@ -149,3 +149,15 @@ def test_an_objective_of_nothing_is_refused(batch):
     for weights in (Weights(**NONE), Weights(**NONE | {"landmarks": 1.0})):
         with pytest.raises(BadInput, match="Nothing is asked of the network"):
             Objective(weights)(without, right(batch), NETWORK)
+
+
+def test_the_matching_term_asks_a_network_that_describes_and_no_other():
+    truth = torch.zeros(1, 3, 8, 8, 8)
+    batch = {"fixed": truth[:, :1], "fixed_mask": truth[:, :1] + 1, "displacement": truth, "truth": truth[:, :1] + 1}
+    weights = Weights(ncc=0.0, bending=0.0, jacobian=0.0, dice=0.0, matching=2.0)
+    described = torch.randn(1, 8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    loss, terms = Objective(weights)(batch, Prediction(truth, descriptions=(described, described)), None)
+    assert set(terms) == {"matching"}
+    assert torch.isclose(loss, 2 * terms["matching"])
+    with pytest.raises(BadInput):
+        Objective(weights)(batch, Prediction(truth), None)
