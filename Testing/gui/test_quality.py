@@ -19,6 +19,24 @@ def test_the_verdict_and_its_measures(shown):
     assert {"Folds", "Lung surfaces apart (HD95)", "Similarity before", "Similarity after"} <= set(rows)
 
 
+def test_warnings_stand_below_the_verdict(shown):
+    """Those of the scan that is shown and of the whole study, each once; without any there is no gap."""
+    content = shown.panel.shown.content
+    for timepoint in content["timepoints"]:
+        timepoint["warnings"] = []
+    content["timepoints"][1]["warnings"] = ["Noise of 40 HU > 30 HU."]
+    content["warnings"] = ["The scans differ in kernel.", "day 30: Noise of 40 HU > 30 HU."]
+    label = shown.ui.warningsLabel
+    shown.ui.timePointSlider.setValue(1)
+    assert label.text.count("Noise of 40 HU &gt; 30 HU.") == label.text.count("The scans differ in kernel.") == 1
+    shown.ui.timePointSlider.setValue(0)
+    assert "Noise" not in label.text
+    assert "The scans differ" in label.text
+    content["warnings"] = []
+    shown.ui.timePointSlider.setValue(2)
+    assert label.isHidden()
+
+
 @pytest.mark.parametrize("mode", ["checkerboard", "difference", "edges"])
 def test_comparisons(views, shown, scene, mode):
     """Each mode puts a picture into the slice views; another time point goes back to the overlay."""

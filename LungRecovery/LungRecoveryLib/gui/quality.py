@@ -59,6 +59,7 @@ class QualitySection:
         for widget in (self.ui.compareComboBox, self.ui.landmarkButton):
             widget.setEnabled(quality is not None)
         self.ui.verdictLabel.setText(_verdict_text(timepoint, quality, self.panel.widget))
+        self._show_warnings(shown.warnings(timepoint["label"]) if timepoint is not None else [])
         rows = measures(quality) if quality is not None else []
         table = self.ui.qualityTable
         table.setRowCount(len(rows))
@@ -68,6 +69,12 @@ class QualitySection:
                 item.setToolTip(tip)
                 table.setItem(row, column, item)
         self._update_fade()
+
+    def _show_warnings(self, warnings: list[str]) -> None:
+        colour = colour_of("review", self.panel.widget)
+        lines = [f'<span style="color: {colour}">{html.escape(warning)}</span>' for warning in warnings]
+        self.ui.warningsLabel.setText("<br>".join(lines))
+        self.ui.warningsLabel.setVisible(bool(lines))
 
     def stop_comparing(self) -> None:
         """Go back to the overlay; the caller shows it."""

@@ -130,8 +130,12 @@ class ResultsSection:
                 table.setItem(row, column, item)
         table.resizeColumnsToContents()
         name = next((table.item(r, 0).text() for r, (_s, region) in enumerate(rows) if region == worst), "")
-        hint = _("Click a region to go to where it changed most.")
-        self.ui.regionHint.setText(hint if not name else hint + " " + _("Most abnormal: {name}.").format(name=name))
+        hints = [_("Click a region to go to where it changed most.")]
+        if name:
+            hints.append(_("Most abnormal: {name}.").format(name=name))
+        if "lobes" in shown.content["absent"]:
+            hints.append(_("No lobes: {reason}.").format(reason=shown.content["absent"]["lobes"]))
+        self.ui.regionHint.setText(" ".join(hints))
 
     # --------------------------------------------------------------------------------------------------------- private
 
