@@ -124,6 +124,14 @@ def account(result: StudyResult, label: str) -> list[str]:
     return text.account(result, next(t for t in result.timepoints if t.label == label))
 
 
+def caution(result: StudyResult, label: str) -> str:
+    """What stands beside the maps and scores of a time point whose registration cannot be trusted; else empty."""
+    timepoint = next(t for t in result.timepoints if t.label == label)
+    if timepoint.reliable:
+        return ""
+    return f"{text.UNRELIABLE}: {text.why_unreliable(timepoint)}. Do not rely on maps and scores of {label}."
+
+
 def _plain(value: float) -> str:
     """A number as a legend says it."""
     return f"{value:.3g}".replace("-", "−")
