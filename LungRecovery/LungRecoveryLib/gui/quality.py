@@ -31,6 +31,15 @@ def verdicts() -> dict[str, str]:
     return {"pass": _("passed"), "review": _("to be reviewed"), "fail": _("failed")}
 
 
+def reader_words() -> dict[str, str]:
+    """What a reader has said of a verdict, in words beside it."""
+    return {
+        "accepted": _("accepted by the reader"),
+        "usable": _("used on the reader's word"),
+        "not usable": _("rejected by the reader"),
+    }
+
+
 class QualitySection:
     """The section "Quality"; it shows the time point that the results show."""
 
@@ -205,11 +214,16 @@ def _verdict_text(timepoint: dict[str, Any] | None, quality: dict[str, Any] | No
         return _("There are no results yet.")
     if quality is None:
         return _("The baseline is not registered; choose a follow-up under Results.")
-    colour, words = colour_of(quality["verdict"], widget), verdicts()[quality["verdict"]]
-    text = f'<b style="color: {colour}">' + _("{label}: {verdict}").format(
-        label=html.escape(timepoint["label"]), verdict=words
+    from LungRecoveryLib.results import standing_verdict
+
+    counts = standing_verdict(quality, timepoint["reliable"])
+    reader = quality.get("reader") or {}
+    words = [verdicts()[quality["verdict"]], *([reader_words()[reader["verdict"]]] if reader else [])]
+    text = f'<b style="color: {colour_of(counts, widget)}">' + _("{label}: {verdict}").format(
+        label=html.escape(timepoint["label"]), verdict=", ".join(words)
     )
-    said = [*quality["reasons"], _consequence(quality["verdict"])]
+    comment = _("Reader: “{comment}”").format(comment=reader["comment"]) if reader.get("comment") else ""
+    said = [*quality["reasons"], comment, _consequence(counts)]
     return f"{text}</b><br>" + " ".join(html.escape(sentence) for sentence in said if sentence)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from LungRecoveryLib.recovery.score import Thresholds
-from LungRecoveryLib.results import StudyResult, TimePointResult
+from LungRecoveryLib.results import StudyResult, TimePointResult, standing_verdict
 
 UNDEFINED = "–"
 UNRELIABLE = "⚠ unreliable"
@@ -338,9 +338,7 @@ def verdict(timepoint: TimePointResult) -> str:
 
 def verdict_sentence(timepoint: TimePointResult) -> str:
     """The verdict on a registration with its reasons, and what follows for the reader."""
-    name = (timepoint.quality or {}).get("verdict")
-    if reader_words(timepoint):
-        name = "fail" if not timepoint.reliable else "pass"
+    name = standing_verdict(timepoint.quality, timepoint.reliable)
     reasons = "; ".join(quality_reasons(timepoint))
     consequence = {
         "pass": "The maps and scores may be read as they stand.",

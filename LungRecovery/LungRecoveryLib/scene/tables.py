@@ -136,4 +136,5 @@ def _region_class(timepoint: TimePointResult, region: str) -> str:
 
 
 def _verdict(timepoint: TimePointResult) -> str:
-    return "" if timepoint.quality is None else text.VERDICT[timepoint.quality["verdict"]][1]
+    """The verdict in words, the reader's with it, without the report's symbol before them."""
+    return "" if timepoint.quality is None else text.verdict(timepoint).partition("\u00a0")[2]

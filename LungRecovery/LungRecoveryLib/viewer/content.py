@@ -7,7 +7,7 @@ import numpy as np
 from LungRecoveryLib.report import text
 from LungRecoveryLib.report.checks import quality_table, sources
 from LungRecoveryLib.report.tables import Table, region_level
-from LungRecoveryLib.results import StudyResult, TimePointResult
+from LungRecoveryLib.results import StudyResult, TimePointResult, standing_verdict
 from LungRecoveryLib.scene import Overlay, StudyNodes, label_of_row, overlays, region_of_row
 from LungRecoveryLib.scene.comparison import DIFFERENCE_HU, meanings
 from LungRecoveryLib.scene.maps import label_count
@@ -27,7 +27,7 @@ def timepoints(result: StudyResult) -> list[dict]:
             "title": text.title(timepoint),
             "short": "baseline" if timepoint.baseline else _short(timepoint),
             "baseline": timepoint.baseline,
-            "verdict": (timepoint.quality or {}).get("verdict", "none"),
+            "verdict": standing_verdict(timepoint.quality, timepoint.reliable) or "none",
             "verdictWords": "Baseline" if timepoint.baseline else f"Registration: {text.verdict(timepoint)}",
         }
         for timepoint in result.timepoints
