@@ -222,7 +222,7 @@ def _verdict_text(timepoint: dict[str, Any] | None, quality: dict[str, Any] | No
     text = f'<b style="color: {colour_of(counts, widget)}">' + _("{label}: {verdict}").format(
         label=html.escape(timepoint["label"]), verdict=", ".join(words)
     )
-    comment = _("Reader: “{comment}”").format(comment=reader["comment"]) if reader.get("comment") else ""
+    comment = _("Reader: “{comment}”.").format(comment=reader["comment"]) if reader.get("comment") else ""
     said = [*quality["reasons"], comment, _consequence(counts)]
     return f"{text}</b><br>" + " ".join(html.escape(sentence) for sentence in said if sentence)
 

@@ -345,7 +345,7 @@ def verdict_sentence(timepoint: TimePointResult) -> str:
         "review": "Look at the checkerboards before relying on the maps and scores.",
         "fail": "Every result that rests on this registration is marked unreliable.",
     }.get(name, "")
-    words = reader_words(timepoint).rstrip(".")
+    words = "" if rejected(timepoint) else reader_words(timepoint).rstrip(".")  # a rejection's reason stands already
     said = f" {words[:1].upper()}{words[1:]}." if words else ""
     return f"Registration {verdict(timepoint)}{': ' + reasons if reasons else ''}.{said} {consequence}".strip()
 

@@ -137,4 +137,6 @@ def _region_class(timepoint: TimePointResult, region: str) -> str:
 
 def _verdict(timepoint: TimePointResult) -> str:
     """The verdict in words, the reader's with it, without the report's symbol before them."""
-    return "" if timepoint.quality is None else text.verdict(timepoint).partition("\u00a0")[2]
+    if timepoint.quality is None:
+        return ""
+    return _("Rejected") if text.rejected(timepoint) else text.verdict(timepoint).partition("\u00a0")[2]
