@@ -165,7 +165,7 @@ class LungRecoveryLogic(ScriptedLoadableModuleLogic):
         `volumes`, the baseline first; `labels` (default: baseline, day N or follow-up N), `when` (dates as YYYY-MM-DD
         or numbers of days) and `lungs` (segmentation or label map nodes, None: found automatically) one for each;
         `settings` as in a job file (`LungRecoveryLib/job.schema.json`): preset, device, spacing_mm, ...; `keep_in` a
-        folder to keep the study's files in.
+        folder that exists, to keep the study's files in.
 
         Returns the StudyNodes when the study is in the scene, or, with `waitForCompletion` False, the run that goes on
         (see its `state`). Raises BadInput, or RuntimeError where the analysis ended without a result; the scene is

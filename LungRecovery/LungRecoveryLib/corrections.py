@@ -7,7 +7,6 @@ are kept. Lesions that a reader has corrected stay through later corrections of 
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from LungRecoveryLib.anatomy.lesions import LESION_NAMES
 from LungRecoveryLib.anatomy.lobes import fitted_lobes
 from LungRecoveryLib.anatomy.structures import Structures
 from LungRecoveryLib.errors import BadInput
-from LungRecoveryLib.files import atomic_directory
+from LungRecoveryLib.files import atomic_directory, copy_folder
 from LungRecoveryLib.job import Job, job_from
 from LungRecoveryLib.parenchyma import radiomics
 from LungRecoveryLib.parenchyma.noise import Noise, estimate_noise
@@ -137,12 +136,7 @@ def correct(correction: Correction, progress: Progress = no_progress) -> StudyRe
     _check(correction, earlier)
     with atomic_directory(correction.output, inputs=[correction.study]) as folder:
         # The DICOM objects tell of what was measured before, so they stay behind.
-        shutil.copytree(
-            correction.study,
-            folder,
-            dirs_exist_ok=True,
-            ignore=lambda at, _: {DICOM} if Path(at) == correction.study else (),
-        )
+        copy_folder(correction.study, folder, without=[DICOM])
         return _Corrected(folder, earlier, correction, progress).run()
 
 

@@ -97,6 +97,21 @@ def atomic_write_json(path: str | Path, content: object) -> None:
     atomic_write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def copy_folder(source: Path, target: Path, without: Iterable[str] = ()) -> None:
+    """Copy a folder but for what lies in it under the names in `without`; what goes wrong is raised as it is.
+
+    `shutil.copytree` collects its errors into one that no longer says that the disk is full.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for item in sorted(source.iterdir()):
+        if item.name in without:
+            continue
+        if item.is_dir():
+            copy_folder(item, target / item.name)
+        else:
+            shutil.copyfile(item, target / item.name)
+
+
 def remove_unfinished(path: str | Path) -> None:
     """Remove what a killed process left beside `path` in :func:`atomic_directory`; a finished `path` is not touched.
 

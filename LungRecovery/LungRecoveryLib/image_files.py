@@ -19,6 +19,7 @@ MOST_VOXELS = 4_000_000_000
 _BEST_DEFLATE = 1032  # how many bytes a byte of a compressed file can stand for, at most
 _GZIP, _HEADER = 31, 352  # zlib's name for the format of gzip; bytes before the voxels of a NIfTI file
 _START = 4096  # bytes of a compressed file that hold that header
+_LAST_LINE = 8192  # bytes that hold the last line of a transform as text, and more
 _MOST_EXTRA = 1 << 27  # bytes after the voxels, which some programs leave
 _FORMATS = {
     ".nii": "NIfTI", ".nii.gz": "NIfTI", ".hdr": "NIfTI", ".img": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD",
@@ -87,6 +88,16 @@ def read_layer(path: Path) -> sitk.Image:
     except (RuntimeError, ValueError, zlib.error) as error:
         raise BadInput(f"{path} cannot be read: analyse the scans again") from error
     return image
+
+
+def read_stored_transform(path: Path) -> sitk.Transform:
+    """A transform of a study, as `write_transform` left it; raises BadInput where it is gone or damaged."""
+    if not path.is_file():
+        raise BadInput(f"{path} is gone: analyse the scans again")
+    try:
+        return sitk.ReadTransform(str(path))
+    except RuntimeError as error:
+        raise BadInput(f"{path} cannot be read: analyse the scans again") from error
 
 
 def _is_whole(packed: bytes, image: sitk.Image) -> bool:
@@ -208,3 +219,13 @@ def write_transform(transform: sitk.Transform, path: str | Path) -> None:
             sitk.WriteTransform(transform, str(unfinished))
         except RuntimeError as error:
             raise BadInput(f"{path}: cannot be written; check its ending (.h5) and the disk") from error
+        if not unfinished.name.endswith(".h5") and not _ends_as_text(unfinished):
+            raise BadInput(f"{path}: could not be written whole; make room on the disk")
+
+
+def _ends_as_text(path: Path) -> bool:
+    """Whether a transform as text ends with its last line, which ITK cuts short without an error on a full disk."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, _LAST_LINE), os.SEEK_END)
+        lines = file.read().split(b"\n")
+    return len(lines) > 1 and lines[-1] == b"" and lines[-2].startswith(b"FixedParameters:")

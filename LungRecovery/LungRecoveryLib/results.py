@@ -162,6 +162,13 @@ class StudyResult:
         return all(timepoint.reliable for timepoint in self.timepoints)
 
 
+def standing_verdict(quality: dict[str, Any] | None, reliable: bool) -> str | None:
+    """The verdict that counts on a registration: the reader's where the reader has spoken, else the quality check's."""
+    if not quality:
+        return None
+    return ("pass" if reliable else "fail") if quality.get("reader") else quality["verdict"]
+
+
 def versions() -> dict[str, str]:
     """The versions of this package and of what its numbers depend on; distributions that are absent are left out."""
     found = {"lungrecovery": __version__, "python": platform.python_version()}

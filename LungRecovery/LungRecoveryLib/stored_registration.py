@@ -7,6 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungRecoveryLib import grids, images
+from LungRecoveryLib.image_files import read_stored_transform
 from LungRecoveryLib.recovery import quality
 from LungRecoveryLib.registration.measure import folding_percent, leave_out_padding
 from LungRecoveryLib.results import TimePointResult
@@ -48,12 +49,12 @@ class StoredRegistration:
     @cached_property
     def transform(self) -> sitk.Transform:
         """Baseline point to follow-up point."""
-        return sitk.ReadTransform(str(self._timepoint.layer(self._folder, "transform")))
+        return read_stored_transform(self._timepoint.layer(self._folder, "transform"))
 
     @cached_property
     def inverse_transform(self) -> sitk.Transform:
         """Follow-up point to baseline point."""
-        return sitk.ReadTransform(str(self._timepoint.layer(self._folder, "inverse_transform")))
+        return read_stored_transform(self._timepoint.layer(self._folder, "inverse_transform"))
 
     @cached_property
     def displacement(self) -> sitk.Image:

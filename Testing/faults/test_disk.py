@@ -37,6 +37,18 @@ def test_a_full_disk_leaves_nothing(small_disk):
     assert list(disk.iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", ["h5", "tfm"])
+def test_a_transform_is_not_cut_short_by_a_full_disk(small_disk, ending):
+    """Which ITK does without a word where the transform is written as text."""
+    disk = small_disk(1)
+    field = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(40, 40, 40, 3)), isVector=True)
+    with pytest.raises(BadInput, match="disk"):
+        write_transform(sitk.DisplacementFieldTransform(field), disk / f"a.{ending}")
+    assert list(disk.iterdir()) == []
+    write_transform(sitk.Euler3DTransform(), disk / f"a.{ending}")
+    assert sitk.ReadTransform(str(disk / f"a.{ending}")).GetParameters() == (0.0,) * 6
+
+
 def test_a_full_disk_keeps_the_earlier_file(small_disk):
     """A text that does not fit leaves the one before it."""
     disk = small_disk(1)

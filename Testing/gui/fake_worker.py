@@ -78,6 +78,9 @@ def main(behaviour: str, study: str, job: str, parent: str) -> int:
         scan = Path(job).parent / content["timepoints"][1]["path"]
         say(event="error", code=2, message=f"{scan}: shows the left lung but {scan.name} the right", detail="")
         return 2
+    if behaviour == "full":
+        say(event="error", code=2, message=f"{output}: the disk is full; make room or give an output on another disk")
+        return 2
     if behaviour == "vanished":
         say(event="result", path=str(output), code=0, reliable=True)
         return 0

@@ -1,5 +1,7 @@
 """Export: every kind of file, asked before anything is replaced, and nothing half done."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -141,6 +143,66 @@ def test_an_export_that_fails_leaves_nothing(shown, standin, tmp_path):
     assert "Tick what" in standin.messages[-1]["text"]
 
 
+@pytest.mark.parametrize("keys", [("report",), ("maps",), ("h5",), ("nrrd",), ("scene",)])
+def test_an_export_onto_a_full_disk_keeps_the_earlier_one(shown, standin, small_disk, keys):
+    """The disk runs full in the middle: that is said, the earlier files are whole, and nothing else is there."""
+    disk = small_disk(200)
+    export(shown, disk, *keys)
+    earlier = contents(disk)
+    assert earlier
+    filler = disk / "other.bin"
+    filler.write_bytes(bytes(shutil.disk_usage(disk).free - sum(map(len, earlier.values())) // 2))
+    standin.messages.clear()
+    standin.answers = [True]
+    export(shown, disk, *keys)
+    assert [message["kind"] for message in standin.messages] == ["confirm", "error"]
+    assert "disk" in standin.messages[1]["text"]
+    assert "unexpected" not in standin.messages[1]["text"]
+    assert "/.LungRecovery-" not in standin.messages[1]["text"]
+    filler.unlink()
+    assert contents(disk) == earlier
+
+
+def contents(folder) -> dict[str, bytes]:
+    """Every file in a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("key", ["h5", "tfm", "nrrd"])
+@pytest.mark.parametrize("damage", ["gone", "cut short"])
+def test_a_transform_that_the_study_has_lost_is_named(shown, standin, tmp_path, key, damage):
+    path = shown.panel.shown.folder / "day-30" / "inverse_transform.h5"
+    path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:500])
+    export(shown, tmp_path / "export", key)
+    if key == "h5" and damage == "cut short":
+        return  # copied as it is
+    assert "inverse_transform.h5" in standin.messages[-1]["text"]
+    assert contents(tmp_path / "export") == {}
+
+
+def test_a_study_whose_folder_has_gone_is_not_exported(shown, standin, tmp_path):
+    """Nor corrected, nor judged; the scene itself still is: what it shows is complete."""
+    shutil.rmtree(shown.panel.shown.folder)
+    export(shown, tmp_path / "export", "report", "scene")
+    assert "no longer on the disk" in standin.messages[-1]["text"]
+    assert not (tmp_path / "export").exists()
+    shown.ui.readerButton.click()
+    assert "no longer on the disk" in standin.messages[-1]["text"]
+    assert not shown.panel.run.running
+    export(shown, tmp_path / "export", "scene")
+    assert list(contents(tmp_path / "export")) == ["scene.mrb"]
+
+
+def test_a_study_is_exported_into_its_own_folder(shown, standin):
+    """Where the results were kept there, say: what lies there already stays whole."""
+    folder = shown.panel.shown.folder
+    before = contents(folder)
+    standin.answers = [True]
+    export(shown, folder, "report", "tables", "study")
+    assert standin.messages[-1]["kind"] == "info"
+    assert contents(folder) == before
+
+
 def test_the_report_is_opened(shown, standin, monkeypatch):
     import qt
 
@@ -158,3 +220,12 @@ def test_the_whole_scene_is_exported(shown, standin, tmp_path):
     shown.ui.exportFolderEdit.setCurrentPath(str(tmp_path))
     shown.ui.exportButton.click()
     assert (tmp_path / "scene.mrb").stat().st_size > 1000
+
+
+def test_exporting_the_scene_does_not_change_where_it_is_saved(shown, scene, tmp_path):
+    """It is a copy: Slicer goes on to save the scene where the user did."""
+    scene.SetURL("/home/reader/mine.mrb")
+    scene.SetRootDirectory("/home/reader")
+    export(shown, tmp_path, "scene")
+    assert (tmp_path / "scene.mrb").is_file()
+    assert (scene.GetURL(), scene.GetRootDirectory()) == ("/home/reader/mine.mrb", "/home/reader")

@@ -1,5 +1,7 @@
 """Quality: the verdict, its measures, comparisons with the baseline and landmark errors."""
 
+import html
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,55 @@ def test_the_verdict_and_its_measures(shown):
     assert rows["Lung overlap (Dice)"] == f"{quality['lung_dice']:.3f}"
     assert rows["Inverse consistency, mean"].endswith(" mm")
     assert {"Folds", "Lung surfaces apart (HD95)", "Similarity before", "Similarity after"} <= set(rows)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said", "reliable", "words", "caution"),
+    [
+        ("pass", "not usable", False, "day 30: passed, rejected by the reader", "the reader rejected the registration"),
+        ("fail", "usable", True, "day 30: failed, used on the reader's word", ""),
+        ("fail", "accepted", False, "day 30: failed, accepted by the reader", "failed its quality check"),
+        ("fail", None, False, "day 30: failed", "failed its quality check"),
+        ("pass", None, True, "day 30: passed", ""),
+    ],
+)
+def test_the_readers_verdict_counts(shown, verdict, said, reliable, words, caution):
+    """The verdict's colour and what follows are the reader's; beside maps and scores stands whether they are to be
+    relied on."""
+    from LungRecoveryLib.gui.colours import colour_of
+
+    timepoint = shown.panel.shown.timepoint("day 30")
+    timepoint["reliable"], timepoint["quality"]["verdict"] = reliable, verdict
+    if said is not None:
+        timepoint["quality"]["reader"] = {"verdict": said, "comment": "base > 10 mm off"}
+    shown.ui.timePointSlider.setValue(1)
+    text, label = html.unescape(shown.ui.verdictLabel.text), shown.ui.cautionLabel
+    assert f"{words}</b>" in text
+    assert colour_of("pass" if reliable else "fail", shown.panel.widget) in text
+    assert ("Reader: “base > 10 mm off”" in text) == (said is not None)
+    assert ("marked unreliable" in text) == (not reliable)
+    assert label.isHidden() == reliable
+    assert caution in label.text
+    shown.ui.timePointSlider.setValue(0)
+    assert label.isHidden()
+
+
+def test_warnings_stand_below_the_verdict(shown):
+    """Those of the scan that is shown and of the whole study, each once; without any there is no gap."""
+    content = shown.panel.shown.content
+    for timepoint in content["timepoints"]:
+        timepoint["warnings"] = []
+    content["timepoints"][1]["warnings"] = ["Noise of 40 HU > 30 HU."]
+    content["warnings"] = ["The scans differ in kernel.", "day 30: Noise of 40 HU > 30 HU."]
+    label = shown.ui.warningsLabel
+    shown.ui.timePointSlider.setValue(1)
+    assert label.text.count("Noise of 40 HU &gt; 30 HU.") == label.text.count("The scans differ in kernel.") == 1
+    shown.ui.timePointSlider.setValue(0)
+    assert "Noise" not in label.text
+    assert "The scans differ" in label.text
+    content["warnings"] = []
+    shown.ui.timePointSlider.setValue(2)
+    assert label.isHidden()
 
 
 @pytest.mark.parametrize("mode", ["checkerboard", "difference", "edges"])

@@ -98,6 +98,18 @@ def test_the_most_abnormal_region_is_a_part_that_is_affected(scene, percent, fou
     assert worst_region(timepoint, 1.0) == found
 
 
+def test_why_there_are_no_lobes_is_said(shown):
+    """The table of regions lacks them: the reader learns why, and where there are some, nothing."""
+    absent = shown.panel.shown.content["absent"]
+    absent["lobes"] = "no fissure is visible; the lungs are divided into thirds"
+    shown.ui.timePointSlider.setValue(1)
+    assert "No lobes: no fissure is visible; the lungs are divided into thirds." in shown.ui.regionHint.text
+    assert not [name for name in column(shown, "Region") if "lobe" in name]
+    del absent["lobes"]
+    shown.ui.timePointSlider.setValue(2)
+    assert "lobes" not in shown.ui.regionHint.text
+
+
 def test_regions_can_be_hidden(shown, process_events):
     """The settings' list decides which rows the table has; the study keeps them all."""
     count = shown.ui.regionTable.rowCount

@@ -99,6 +99,7 @@ def test_garbage_between_the_lines_does_no_harm(listed, apply):
         ("memory", "ran out of memory", "not enough memory"),
         ("bug", "unexpected error", "Traceback: in broken"),
         ("bad", "CT 1: shows the left lung but CT 1 the right.", ""),
+        ("full", "delete some files there, or keep the results on another disk", ""),
         ("vanished", "vanished", ""),
         ("damaged", "cannot be read", "Traceback"),
     ],
@@ -323,4 +324,27 @@ def test_a_full_disk_is_said_before_anything_starts(listed, standin, monkeypatch
     assert process_events(lambda: not listed.panel.run.running, 10)
     assert "disk is full" in standin.messages[1]["text"]
     assert left_on_disk(standin) == []
+    assert listed.ui.applyButton.enabled
+
+
+@pytest.mark.parametrize("trouble", ["gone", "read-only", "full"])
+def test_a_folder_for_the_results_that_cannot_be_used_is_said_before_anything_starts(
+    listed, apply, standin, small_disk, tmp_path, trouble
+):
+    """Its disk was taken out, is closed to writing, or has no room while the temporary folder's has enough."""
+    folder = tmp_path / "gone" if trouble == "gone" else small_disk(1, read_only=trouble == "read-only")
+    listed.panel.parameters.resultsFolder = str(folder)
+    noted = apply("hang")
+    words = {
+        "gone": "is not there",
+        "read-only": "Nothing can be written into",
+        "full": "too little room on the disk of",
+    }
+    (message,) = standin.messages
+    assert words[trouble] in message["text"]
+    assert str(folder) in message["text"]
+    assert "Keep results in" in message["text"]
+    assert noted.children() == []
+    assert left_on_disk(standin) == []
+    assert not folder.is_dir() or list(folder.iterdir()) == []
     assert listed.ui.applyButton.enabled

@@ -94,6 +94,22 @@ def test_a_failed_registration_comes_before_its_result(changed):
     assert "marked unreliable" in text.verdict_sentence(last)
 
 
+def test_what_the_reader_said_comes_once(changed):
+    """A rejection is the reason itself; a registration that is used all the same keeps the check's reasons."""
+    last = changed.timepoints[-1]
+    last.reliable = False
+    last.quality |= {"verdict": "pass", "reader": {"verdict": "not usable", "comment": "left base misaligned"}}
+    sentence = text.verdict_sentence(last)
+    assert sentence.startswith("Registration ✓\u00a0Passed, rejected by the reader: left base misaligned.")
+    assert sentence.count("left base misaligned") == 1
+    assert "marked unreliable" in sentence
+    last.reliable = True
+    last.quality |= {"verdict": "fail", "reasons": ["Folds."], "reader": {"verdict": "usable", "comment": "fits"}}
+    sentence = text.verdict_sentence(last)
+    assert "folds. Used on the reader's word: fits." in sentence
+    assert "may be read as they stand" in sentence
+
+
 def test_a_baseline_alone_has_an_answer(changed):
     changed.timepoints = changed.timepoints[:1]
     assert "there is no follow-up" in text.overall(changed)

@@ -77,6 +77,17 @@ def test_legends_span_the_range_and_only_the_shown_one_is_visible(shown):
     set_overlay(nodes, "day 30", "density_change", range=(-300.0, 300.0))
 
 
+def test_the_legend_of_a_failed_registration_says_so(application, study_writer, tmp_path):
+    """At that date alone, and again after the scene was saved and loaded, as it is kept with the table."""
+    from LungRecoveryLib.scene import find_studies, set_overlay, show_study
+
+    show_study(study_writer(tmp_path / "study", fails=1).folder, application.scene)
+    (nodes,) = find_studies(application.scene)
+    for label, words in (("day 30", "\nunreliable"), (nodes.labels[-1], ""), ("baseline", "")):
+        set_overlay(nodes, label, "jacobian")
+        assert nodes.legends["jacobian"].GetTitleText() == "Jacobian (volume ratio)" + words
+
+
 def in_picture(application, mask, grid) -> np.ndarray:
     """Which pixels of the axial picture lie well within a mask (z, y, x) of the study's grid."""
     from scipy import ndimage

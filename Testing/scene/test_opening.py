@@ -35,6 +35,20 @@ def finish(opening):
     return nodes
 
 
+def finish_what_can_be_read(opening):
+    """Make every step that can be made; returns the nodes and what was said of the others."""
+    opening.begin()
+    opening.read_on()
+    told = []
+    while opening.unfinished:
+        opening.wait()
+        try:
+            nodes = opening.step()
+        except BadInput as error:
+            told.append(str(error))
+    return nodes, told
+
+
 def test_the_first_picture_needs_one_map_alone(open_study, truth):
     """The scans of all dates, the Jacobian and the tables are there, the last date is shown, the rest is to come."""
     opening = open_study(truth.folder)
@@ -66,21 +80,24 @@ def test_a_damaged_map_is_left_out(open_study, truth, tmp_path):
     folder = tmp_path / "study"
     shutil.copytree(truth.folder, folder)
     (folder / "day-30" / "density_change.nii.gz").write_bytes(b"cut short")
-    opening = open_study(folder)
-    opening.begin()
-    opening.read_on()
-    told = []
-    while opening.unfinished:
-        opening.wait()
-        try:
-            nodes = opening.step()
-        except BadInput as error:
-            told.append(str(error))
+    nodes, told = finish_what_can_be_read(open_study(folder))
     assert len(told) == 1
     assert "density_change.nii.gz cannot be read" in told[0]
     assert "density_change" not in nodes.maps
     assert "similarity" in nodes.maps
     assert nodes.charts
+
+
+@pytest.mark.parametrize(("damage", "words"), [("gone", "is gone"), ("cut short", "cannot be read")])
+def test_a_map_whose_transform_is_lost_is_left_out(open_study, study_writer, tmp_path, damage, words):
+    """It lies on the follow-up's own grid, from which that transform would lay it on the baseline."""
+    folder = study_writer(tmp_path / "study", {"day 30": ("enhanced",)}).folder
+    transform = folder / "day-30" / "transform.h5"
+    transform.unlink() if damage == "gone" else transform.write_bytes(b"cut short")
+    nodes, told = finish_what_can_be_read(open_study(folder))
+    assert [f"transform.h5 {words}" in said for said in told] == [True]
+    assert "enhanced" not in nodes.maps
+    assert "similarity" in nodes.maps
 
 
 def test_a_study_that_is_no_longer_wanted_leaves_the_scene_as_before(application, truth):

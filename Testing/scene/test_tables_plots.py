@@ -128,6 +128,20 @@ def test_unreliable_points_are_crossed_out(application, study_writer, tmp_path):
     assert [set(table.get("Registration", [])) for table in regions] == [set(), {"Failed"}, set()]
 
 
+def test_what_the_reader_said_stands_in_the_tables(application, study_writer, tmp_path):
+    """A registration that passed and was rejected is not said to have passed."""
+    from LungRecoveryLib.scene import show_study
+
+    folder = study_writer(tmp_path / "study", fails=1).folder
+    content = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    reader = {"verdict": "not usable", "comment": "left base misaligned"}
+    content["timepoints"][1]["quality"] |= {"verdict": "pass", "reader": reader}
+    (folder / "study.json").write_text(json.dumps(content), encoding="utf-8")
+    nodes = show_study(folder, application.scene)
+    assert cells(nodes.tables["scores"])["Registration"] == ["", "Rejected", "Passed"]
+    assert set(cells(nodes.timepoints["day 30"].table)["Registration"]) == {"Rejected"}
+
+
 def test_the_histogram_counts_volume_in_the_followup(shown, truth):
     """A lung that is half shrunk, half grown counts by the follow-up's volumes: J weighs the voxels."""
     from LungRecoveryLib.scene.plots import HISTOGRAM_BIN, HISTOGRAM_LOW, histogram

@@ -90,6 +90,22 @@ def test_the_optimal_window_is_that_of_the_date(small_study):
     assert [w["name"] for w in presets(result, "day 30")] == ["lung", "mediastinum"]
 
 
+@pytest.mark.parametrize(("said", "reliable", "counts"), [("not usable", False, "fail"), ("usable", True, "pass")])
+def test_the_dot_of_a_date_has_the_colour_of_the_readers_verdict(small_study, said, reliable, counts):
+    """Whatever the quality check said before."""
+    pytest.importorskip("slicer")
+    from LungRecoveryLib.viewer import content
+
+    result = read_study(small_study)
+    first = result.followups[0]
+    first.quality |= {"verdict": "review", "reader": {"verdict": said, "comment": "as I see it"}}
+    first.reliable = reliable
+    told = content.timepoints(result)[1]
+    assert told["verdict"] == counts
+    assert "the reader" in told["verdictWords"]
+    assert ("Do not rely on" in content.caution(result, first.label)) == (not reliable)
+
+
 def test_places_are_told_by_the_patients_sides():
     """RAS mm: right, front and above are positive; what rounds to nothing has the positive letter."""
     pytest.importorskip("slicer")

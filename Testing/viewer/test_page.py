@@ -1,6 +1,7 @@
 """The page in a browser: the study is seen, and every control changes what is seen."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -220,6 +221,43 @@ def test_a_finger_places_the_crosshair(open_tab, browser, viewer):
         place = "document.querySelector('#readout .place').innerText"
         tab.wait(f"{place} !== {before!r} && {place}.startsWith('{side}')")
     context.close()
+
+
+def steady(tab) -> np.ndarray:
+    """The picture, in grey, once it does not change any more."""
+    before, now = None, grey_of(tab.picture())
+    while before is None or before.shape != now.shape or np.abs(before - now).max() > 0:
+        tab.page.wait_for_timeout(1000)
+        before, now = now, grey_of(tab.picture())
+    return now
+
+
+def test_the_keys_do_what_the_help_says(tab):
+    windows = [window["name"] for window in tab.state("windows")]
+    for key, name, value in (
+        *(("b", "layout", "beside"), ("x", "plane", "Sagittal"), ("y", "plane", "Coronal"), ("z", "plane", "Axial")),
+        *(("t", "layout", "three"), ("c", "compare", "checkerboard"), ("d", "compare", "difference")),
+        *(("f", "compare", "fade"), ("e", "compare", "edges"), ("e", "compare", ""), ("0", "overlay", "")),
+        *(("3", "overlay", "density_change"), ("w", "window_now", windows[1]), ("ArrowLeft", "timepoint", "day 30")),
+        *(("ArrowRight", "timepoint", "Kontrolle"), ("?", "help", True), ("Escape", "help", False)),
+    ):
+        tab.page.keyboard.press(key)
+        tab.wait(f"window.trame.state.get('{name}') === {json.dumps(value)}")
+    slice_at_first = tab.state("panes")[0]["value"]
+    for key, direction in (("ArrowUp", 1), ("Shift+ArrowDown", -1)):
+        place = tab.state("panes")[0]["value"]
+        tab.page.keyboard.press(key)
+        tab.wait(f"({direction}) * (window.trame.state.get('panes')[0].value - ({place})) > 0.1")
+    tab.page.keyboard.press("r")
+    tab.wait(f"Math.abs(window.trame.state.get('panes')[0].value - ({slice_at_first})) < 0.01")
+    whole = steady(tab)
+    tab.page.keyboard.press("+")
+    tab.shows(lambda picture: np.abs(grey_of(picture) - whole).mean() > 3)
+    tab.page.keyboard.press("r")
+    tab.shows(lambda picture: np.abs(grey_of(picture) - whole).mean() < 1)
+    tab.page.locator("#high").press("e")  # a key that is meant for a field
+    tab.page.wait_for_timeout(500)
+    assert tab.state("compare") == ""
 
 
 def test_what_the_page_may_not_ask_changes_nothing(tab):

@@ -1,8 +1,11 @@
 """Who may reach the viewer, and what it says when it cannot be had."""
 
+import http.client
 import io
 import json
 import shutil
+import ssl
+import subprocess
 
 import pytest
 from typer.testing import CliRunner
@@ -117,6 +120,33 @@ def test_options_that_cannot_be_meant(small_study, arguments, words):
     result = CliRunner().invoke(app, ["view", str(small_study), *arguments])
     assert result.exit_code == 2
     assert words in result.output
+
+
+def test_with_a_certificate_others_are_served_encrypted(start, small_study, tmp_path, required_program):
+    """By https and wss alone, and with a cookie that never travels unencrypted."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [required_program("openssl", "openssl"), "req", "-x509", "-nodes", "-days", "1", "-subj", "/CN=viewer",
+         "-newkey", "rsa:2048", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    running = start(small_study, "--host", "0.0.0.0", "--certificate", certificate, "--key", key)
+    assert running.address.startswith("https://127.0.0.1:")
+    trusted = ssl.create_default_context(cafile=str(certificate))
+
+    def ask(path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPSConnection("127.0.0.1", running.port, context=trusted, timeout=60)
+        connection.request(method, path, headers=headers)
+        return connection.getresponse()
+
+    assert ask("/").status == 403
+    first = ask(f"/?token={running.token}")
+    assert first.status == 302
+    assert "Secure" in first.headers["Set-Cookie"]
+    session = ask("/paraview/", "POST", Cookie=first.headers["Set-Cookie"].partition(";")[0])
+    assert json.loads(session.read())["sessionURL"] == f"wss://127.0.0.1:{running.port}/ws"
+    with pytest.raises((http.client.HTTPException, ConnectionError)):
+        running.ask(f"/?token={running.token}")
 
 
 def test_after_the_demo_nobody_is_kept_waiting(monkeypatch, capsys, small_study):

@@ -5,7 +5,6 @@ objects are written in a copy beside the job, so that the study stays as it is a
 """
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -15,11 +14,12 @@ from LungRecoveryLib.progress import Progress
 
 def write_objects(job: dict, folder: Path, progress: Progress) -> None:
     """Write the objects of a job; `folder` takes the copy of the study."""
+    from LungRecoveryLib.files import copy_folder
     from LungRecoveryLib.report.dicom import Origin, write_dicom
     from LungRecoveryLib.results import DICOM
 
     copy = folder / "copy"
-    shutil.copytree(job["study"], copy, ignore=shutil.ignore_patterns(DICOM))
+    copy_folder(Path(job["study"]), copy, without=[DICOM])
     write_dicom(copy, {folder: Origin(Path(path)) for folder, path in job["scans"].items()}, progress=progress)
     os.replace(copy / DICOM, job["output"])
 

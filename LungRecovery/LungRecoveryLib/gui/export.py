@@ -1,5 +1,6 @@
 """Writing what the user ticks into a folder: transforms, maps, tables, the report, the scene."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -92,10 +93,9 @@ class ExportSection:
                 made = objects_of(self.panel.shown, self.panel.logic.dicom_requirements_path(), Path(workplace))
                 if made is None:
                     return None
-                steps.append((objects, lambda path: _replace_folder(made, path)))
-            Path(folder).mkdir(parents=True, exist_ok=True)
+                steps.append(_copy(made, objects))
             with self.panel.busy():
-                return carry_out(steps)
+                return carry_out(steps, Path(folder))
 
     def _may_replace(self, paths: list[Path]) -> bool:
         """Ask whether files that exist may be replaced."""
@@ -133,20 +133,23 @@ def plan(shown: "ShownStudy", keys: list[str], folder: Path) -> list[Step]:
     return [(path, write) for path, write in steps if write is not None]
 
 
-def carry_out(steps: list[Step]) -> list[Path]:
-    """Write everything; what was written is removed again where a step fails, so that nothing half-done stays."""
-    written: list[Path] = []
-    try:
-        for path, write in steps:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not path.exists()
-            if fresh:
-                written.append(path)
-            write(path)
-    except Exception:
-        for path in written:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        raise
+def carry_out(steps: list[Step], folder: Path) -> list[Path]:
+    """Write everything into a folder, or nothing: an earlier export stays whole where this one fails.
+
+    It is written beside its place under another name first, and so takes the room of both for a moment.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".LungRecovery-", dir=folder, ignore_cleanup_errors=True) as name:
+        unfinished = Path(name)
+        try:
+            for path, write in steps:
+                write(unfinished / path.name)
+        except BadInput as error:  # the user knows the folder alone
+            raise BadInput(str(error).replace(name, str(folder))) from error
+        for path, _write in steps:
+            if path.is_dir():
+                shutil.rmtree(path)
+            os.replace(unfinished / path.name, path)
     return [path for path, _write in steps]
 
 
@@ -170,8 +173,10 @@ def _layer_steps(
 
 def _copy(source: Path, target: Path) -> Step:
     def write(path: Path) -> None:
+        from LungRecoveryLib.files import copy_folder
+
         if source.is_dir():
-            shutil.copytree(source, path, dirs_exist_ok=True)
+            copy_folder(source, path)
         elif source.is_file():
             shutil.copyfile(source, path)
         else:
@@ -180,32 +185,28 @@ def _copy(source: Path, target: Path) -> Step:
     return target, write
 
 
-def _replace_folder(source: Path, target: Path) -> None:
-    """Put a copy of a folder where another may lie, so that nothing of two studies is mixed."""
-    if target.exists():
-        shutil.rmtree(target)
-    shutil.copytree(source, target)
-
-
 def _convert_transform(source: Path, path: Path) -> None:
-    import SimpleITK as sitk
+    from LungRecoveryLib.image_files import read_stored_transform, write_transform
 
-    from LungRecoveryLib.images import write_transform
-
-    write_transform(sitk.ReadTransform(str(source)), path)
+    write_transform(read_stored_transform(source), path)
 
 
 def _displacement(source: Path, path: Path, grid: dict[str, Any]) -> None:
-    import SimpleITK as sitk
-
     from LungRecoveryLib import grids
-    from LungRecoveryLib.images import write_image
+    from LungRecoveryLib.image_files import read_stored_transform, write_image
 
     place = grids.Grid(**{key: tuple(value) for key, value in grid.items()})
-    field = grids.transform_to_field(sitk.ReadTransform(str(source)), place)
+    field = grids.transform_to_field(read_stored_transform(source), place)
     write_image(grids.to_image(field, place), path)
 
 
 def _save_scene(path: Path) -> None:
-    if not slicer.util.saveScene(str(path)):
-        raise BadInput(_("The scene could not be written to {path}: check the folder and the disk.").format(path=path))
+    """Write the scene to a file; where the user saves the scene itself stays as it was."""
+    scene = slicer.mrmlScene
+    address, root = scene.GetURL(), scene.GetRootDirectory()
+    try:
+        if not slicer.util.saveScene(str(path)):
+            raise BadInput(_("The scene could not be written: check the folder and the room on its disk."))
+    finally:
+        scene.SetURL(address)
+        scene.SetRootDirectory(root)

@@ -4,6 +4,7 @@ A linear transform over a node goes into the file's geometry, so what is compute
 scene, LPS in the file).
 """
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,16 +87,38 @@ def volume_bytes(node: Any) -> int:
     return node.GetImageData().GetActualMemorySize() * 1024
 
 
-def check_space(size: int, folder: Path) -> None:
-    """Raise BadInput where the disk of a folder has no room for inputs of `size` bytes and the results."""
-    needed = size * (1.0 + _RESULT_BYTES_PER_INPUT_BYTE)
+def check_results_folder(folder: Path) -> None:
+    """Raise BadInput where no results can be kept in a folder, as when its disk was taken out."""
+    if not folder.is_dir():
+        text = _("The folder {folder} is not there: choose another one under “{option}”, or leave that empty.")
+    elif not os.access(folder, os.W_OK):
+        text = _("Nothing can be written into {folder}: choose another folder under “{option}”, or leave that empty.")
+    else:
+        return
+    raise BadInput(text.format(folder=folder, option=_("Keep results in")))
+
+
+def check_space(size: int, folder: Path, keep_in: Path | None = None) -> None:
+    """Raise BadInput where there is no room for inputs of `size` bytes in a folder, or for the results.
+
+    These lie in the folder `keep_in`, which may be on a disk of its own, or with the inputs.
+    """
+    results = size * _RESULT_BYTES_PER_INPUT_BYTE
+    if keep_in is None or keep_in.stat().st_dev == folder.stat().st_dev:
+        _check_free(size + results, keep_in or folder)
+    else:
+        _check_free(size, folder)
+        _check_free(results, keep_in)
+
+
+def _check_free(needed: float, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise BadInput(
             _(
-                "There is too little room on the disk: about {needed:.1f} GB are needed and {free:.1f} GB are free. "
-                "Delete some files, or choose a folder on another disk under “{option}”."
-            ).format(needed=needed / 1e9, free=free / 1e9, option=_("Keep results in"))
+                "There is too little room on the disk of {folder}: about {needed:.1f} GB are needed and {free:.1f} GB "
+                "are free. Delete some files there, or choose a folder on another disk under “{option}”."
+            ).format(folder=folder, needed=needed / 1e9, free=free / 1e9, option=_("Keep results in"))
         )
 
 

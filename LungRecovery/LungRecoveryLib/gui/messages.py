@@ -16,6 +16,8 @@ _OPTIONS = {
     "choose --device cpu": "choose the device CPU",
     "--allow-different-patients": "“Accept scans whose patient IDs differ” in More settings",
     "free some space or choose another --output": "free some space",
+    "make room or give an output on another disk": "delete some files there, or keep the results on another disk",
+    "give an output in a writable folder": "choose another folder under “Keep results in”",
 }
 
 
@@ -67,7 +69,9 @@ def of_error(error: Exception, detail: str = "") -> Failure:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure(_("The disk is full. Delete some files, or choose a folder on another disk."), detail, BAD_INPUT)
     if isinstance(error, OSError):
-        text = _("A file could not be read or written: {reason}.").format(reason=error.strerror or error)
+        text = _("{file} could not be read or written: {reason}.").format(
+            file=error.filename or _("A file"), reason=error.strerror or error
+        )
         return Failure(text, detail or str(error), BAD_INPUT)
     if is_out_of_memory(error):
         return Failure(_("The computer ran out of memory. Close other programs and try again."), detail, MEMORY)

@@ -31,6 +31,15 @@ def verdicts() -> dict[str, str]:
     return {"pass": _("passed"), "review": _("to be reviewed"), "fail": _("failed")}
 
 
+def reader_words() -> dict[str, str]:
+    """What a reader has said of a verdict, in words beside it."""
+    return {
+        "accepted": _("accepted by the reader"),
+        "usable": _("used on the reader's word"),
+        "not usable": _("rejected by the reader"),
+    }
+
+
 class QualitySection:
     """The section "Quality"; it shows the time point that the results show."""
 
@@ -59,6 +68,7 @@ class QualitySection:
         for widget in (self.ui.compareComboBox, self.ui.landmarkButton):
             widget.setEnabled(quality is not None)
         self.ui.verdictLabel.setText(_verdict_text(timepoint, quality, self.panel.widget))
+        self._show_warnings(shown.warnings(timepoint["label"]) if timepoint is not None else [])
         rows = measures(quality) if quality is not None else []
         table = self.ui.qualityTable
         table.setRowCount(len(rows))
@@ -68,6 +78,12 @@ class QualitySection:
                 item.setToolTip(tip)
                 table.setItem(row, column, item)
         self._update_fade()
+
+    def _show_warnings(self, warnings: list[str]) -> None:
+        colour = colour_of("review", self.panel.widget)
+        lines = [f'<span style="color: {colour}">{html.escape(warning)}</span>' for warning in warnings]
+        self.ui.warningsLabel.setText("<br>".join(lines))
+        self.ui.warningsLabel.setVisible(bool(lines))
 
     def stop_comparing(self) -> None:
         """Go back to the overlay; the caller shows it."""
@@ -198,11 +214,16 @@ def _verdict_text(timepoint: dict[str, Any] | None, quality: dict[str, Any] | No
         return _("There are no results yet.")
     if quality is None:
         return _("The baseline is not registered; choose a follow-up under Results.")
-    colour, words = colour_of(quality["verdict"], widget), verdicts()[quality["verdict"]]
-    text = f'<b style="color: {colour}">' + _("{label}: {verdict}").format(
-        label=html.escape(timepoint["label"]), verdict=words
+    from LungRecoveryLib.results import standing_verdict
+
+    counts = standing_verdict(quality, timepoint["reliable"])
+    reader = quality.get("reader") or {}
+    words = [verdicts()[quality["verdict"]], *([reader_words()[reader["verdict"]]] if reader else [])]
+    text = f'<b style="color: {colour_of(counts, widget)}">' + _("{label}: {verdict}").format(
+        label=html.escape(timepoint["label"]), verdict=", ".join(words)
     )
-    said = [*quality["reasons"], _consequence(quality["verdict"])]
+    comment = _("Reader: “{comment}”.").format(comment=reader["comment"]) if reader.get("comment") else ""
+    said = [*quality["reasons"], comment, _consequence(counts)]
     return f"{text}</b><br>" + " ".join(html.escape(sentence) for sentence in said if sentence)
 
 

@@ -8,6 +8,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from LungRecoveryLib.gui.colours import colour_of
+
 if TYPE_CHECKING:
     from LungRecoveryLib.gui.panel import Panel
 
@@ -53,6 +55,7 @@ class ResultsSection:
         shown = self.panel.shown
         if shown is None:
             self.ui.regionTable.setRowCount(0)
+            self.ui.cautionLabel.setVisible(False)
             return
         labels = shown.nodes.labels
         with self._filled():
@@ -130,8 +133,12 @@ class ResultsSection:
                 table.setItem(row, column, item)
         table.resizeColumnsToContents()
         name = next((table.item(r, 0).text() for r, (_s, region) in enumerate(rows) if region == worst), "")
-        hint = _("Click a region to go to where it changed most.")
-        self.ui.regionHint.setText(hint if not name else hint + " " + _("Most abnormal: {name}.").format(name=name))
+        hints = [_("Click a region to go to where it changed most.")]
+        if name:
+            hints.append(_("Most abnormal: {name}.").format(name=name))
+        if "lobes" in shown.content["absent"]:
+            hints.append(_("No lobes: {reason}.").format(reason=shown.content["absent"]["lobes"]))
+        self.ui.regionHint.setText(" ".join(hints))
 
     # --------------------------------------------------------------------------------------------------------- private
 
@@ -175,9 +182,22 @@ class ResultsSection:
 
         labels = self.panel.shown.nodes.labels
         self.ui.timePointLabel.setText(self.label if len(labels) < 2 else f"{self.label} ")
+        self._show_caution()
         self.fill_regions()
         scene.show_table(self.panel.shown.nodes, self.label)
         self.panel.time_point_changed()
+
+    def _show_caution(self) -> None:
+        """Say beside maps and scores that the registration they rest on cannot be trusted."""
+        timepoint = self.panel.shown.timepoint(self.label)
+        reader = (timepoint.get("quality") or {}).get("reader") or {}
+        why = _("the registration failed its quality check")
+        if reader.get("verdict") == "not usable":
+            why = _("the reader rejected the registration")
+        text = _("Unreliable: {why}. Do not rely on maps and scores of {label}.").format(why=why, label=self.label)
+        self.ui.cautionLabel.setText(text)
+        self.ui.cautionLabel.setStyleSheet(f"font-weight: bold; color: {colour_of('fail', self.panel.widget)};")
+        self.ui.cautionLabel.setVisible(not timepoint["reliable"])
 
     def _overlay_chosen(self) -> None:
         if self._filling or self.panel.shown is None:

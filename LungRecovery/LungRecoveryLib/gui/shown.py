@@ -55,6 +55,11 @@ class ShownStudy:
         """What study.json says of a time point."""
         return next(t for t in self.content["timepoints"] if t["label"] == label)
 
+    def warnings(self, label: str) -> list[str]:
+        """What the reader must know of a time point's scan and of the whole study, in sentences."""
+        of_scans = {f"{t['label']}: {said}" for t in self.content["timepoints"] for said in t["warnings"]}
+        return [*self.timepoint(label)["warnings"], *(w for w in self.content["warnings"] if w not in of_scans)]
+
     @property
     def least_abnormal_percent(self) -> float:
         """The abnormal share, in %, below which a region counts as not affected."""

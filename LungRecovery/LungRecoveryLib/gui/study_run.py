@@ -122,9 +122,12 @@ class StudyRun:
     def _prepare(self) -> None:
         import slicer
 
+        keep_in = self.request.keep_in
+        if keep_in is not None:
+            inputs.check_results_folder(keep_in)
         self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=slicer.app.temporaryPath or None))
         output = self._new_output()
-        inputs.check_space(self.request.size, self.folder)
+        inputs.check_space(self.request.size, self.folder, keep_in)
         self._output = output
         job = {**self.request.job, "output": str(output)}
         (self.folder / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from LungRecoveryLib.recovery.score import Thresholds
-from LungRecoveryLib.results import StudyResult, TimePointResult
+from LungRecoveryLib.results import StudyResult, TimePointResult, standing_verdict
 
 UNDEFINED = "–"
 UNRELIABLE = "⚠ unreliable"
@@ -342,15 +342,13 @@ def verdict(timepoint: TimePointResult) -> str:
 
 def verdict_sentence(timepoint: TimePointResult) -> str:
     """The verdict on a registration with its reasons, and what follows for the reader."""
-    name = (timepoint.quality or {}).get("verdict")
-    if reader_words(timepoint):
-        name = "fail" if not timepoint.reliable else "pass"
+    name = standing_verdict(timepoint.quality, timepoint.reliable)
     reasons = "; ".join(quality_reasons(timepoint))
     consequence = {
         "pass": "The maps and scores may be read as they stand.",
         "review": "Look at the checkerboards before relying on the maps and scores.",
         "fail": "Every result that rests on this registration is marked unreliable.",
     }.get(name, "")
-    words = reader_words(timepoint).rstrip(".")
+    words = "" if rejected(timepoint) else reader_words(timepoint).rstrip(".")  # a rejection's reason stands already
     said = f" {words[:1].upper()}{words[1:]}." if words else ""
     return f"Registration {verdict(timepoint)}{': ' + reasons if reasons else ''}.{said} {consequence}".strip()

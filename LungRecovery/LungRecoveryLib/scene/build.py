@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import Grid, crop_to_mask, grid_of, resample, to_array, window
-from LungRecoveryLib.image_files import read_layer
+from LungRecoveryLib.image_files import read_layer, read_stored_transform
 from LungRecoveryLib.results import StudyResult, TimePointResult
 from LungRecoveryLib.scene import maps, plots, segmentations, sequences, tables, transforms, volumes
 from LungRecoveryLib.scene.nodes import Node, mark
@@ -224,7 +224,7 @@ class Builder:
 
     def _resampling(self, timepoint: TimePointResult) -> sitk.Transform:
         with transforms.HDF5:
-            return sitk.ReadTransform(str(timepoint.layer(self.folder, "transform")))
+            return read_stored_transform(timepoint.layer(self.folder, "transform"))
 
     def _tables(self) -> None:
         self._mark(tables.add_scores_table(self.scene, _("Scores"), self.result), "table", layer="scores")

@@ -22,6 +22,7 @@ ROLE = "LungRecovery.Role"
 LABEL = "LungRecovery.Label"
 LAYER = "LungRecovery.Layer"
 LABELS = "LungRecovery.Labels"  # on the browser: the labels in their order, the baseline first
+UNRELIABLE = "LungRecovery.Unreliable"  # on the table of a time point whose registration cannot be trusted
 
 Node = Any  # a vtkMRMLNode
 
@@ -53,6 +54,11 @@ class TimePointNodes:
     lungs: Node | None = None
     lesions: Node | None = None
     table: Node | None = None
+
+    @property
+    def reliable(self) -> bool:
+        """Whether what rests on the registration may be relied on."""
+        return self.table is None or self.table.GetAttribute(UNRELIABLE) is None
 
 
 @dataclass

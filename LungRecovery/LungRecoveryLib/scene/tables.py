@@ -17,7 +17,7 @@ from LungRecoveryLib.recovery.score import COMPLETE
 from LungRecoveryLib.report import text
 from LungRecoveryLib.report.tables import regions as ordered_regions
 from LungRecoveryLib.results import StudyResult, TimePointResult
-from LungRecoveryLib.scene.nodes import Node, add_node
+from LungRecoveryLib.scene.nodes import UNRELIABLE, Node, add_node
 from LungRecoveryLib.scene.texts import _
 
 REGIONS = "LungRecovery.Regions"  # the regions' ids in the order of the table's rows
@@ -60,6 +60,8 @@ def add_region_table(scene: Node, name: str, study: StudyResult, timepoint: Time
         columns[_title(measure)] = [_measure(timepoint.density, region, key, measure) for region in names]
     node = add_table(scene, name, columns)
     node.SetAttribute(REGIONS, json.dumps(list(names)))
+    if not timepoint.reliable:
+        node.SetAttribute(UNRELIABLE, "true")
     return node
 
 
@@ -136,4 +138,7 @@ def _region_class(timepoint: TimePointResult, region: str) -> str:
 
 
 def _verdict(timepoint: TimePointResult) -> str:
-    return "" if timepoint.quality is None else text.VERDICT[timepoint.quality["verdict"]][1]
+    """The verdict in words, the reader's with it, without the report's symbol before them."""
+    if timepoint.quality is None:
+        return ""
+    return _("Rejected") if text.rejected(timepoint) else text.verdict(timepoint).partition("\u00a0")[2]

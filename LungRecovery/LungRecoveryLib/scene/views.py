@@ -12,6 +12,7 @@ from LungRecoveryLib.scene.maps import Overlay
 from LungRecoveryLib.scene.nodes import Node, StudyNodes
 from LungRecoveryLib.scene.segmentations import segment_mask, show_filled
 from LungRecoveryLib.scene.sequences import CT, item, select_timepoint
+from LungRecoveryLib.scene.texts import _
 from LungRecoveryLib.scene.volumes import numpy_matrix, voxels, vtk_matrix
 
 _OPACITY_3D = 0.4
@@ -207,10 +208,16 @@ def _change_in(
 
 
 def show_legend(nodes: StudyNodes, map_name: str | None) -> None:
-    """Show the legend of one map, which must be in the slice views by now, or none."""
+    """Show the legend of one map, which must be in the slice views by now, or none.
+
+    Its title says so where the map rests on a registration that cannot be trusted: pictures travel without words.
+    """
     for name, legend in nodes.legends.items():
         legend.SetVisibility(name == map_name)
     if map_name in nodes.legends:
+        title = maps.overlay_of(map_name).legend_title
+        reliable = nodes.timepoints[nodes.selected].reliable
+        nodes.legends[map_name].SetTitleText(title if reliable else "\n".join((title, _("unreliable"))))
         nodes.legends[map_name].Modified()  # the views look at what they show only then
 
 

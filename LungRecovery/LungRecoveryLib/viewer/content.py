@@ -7,7 +7,7 @@ import numpy as np
 from LungRecoveryLib.report import text
 from LungRecoveryLib.report.checks import quality_table, sources
 from LungRecoveryLib.report.tables import Table, region_level
-from LungRecoveryLib.results import StudyResult, TimePointResult
+from LungRecoveryLib.results import StudyResult, TimePointResult, standing_verdict
 from LungRecoveryLib.scene import Overlay, StudyNodes, label_of_row, overlays, region_of_row
 from LungRecoveryLib.scene.comparison import DIFFERENCE_HU, meanings
 from LungRecoveryLib.scene.maps import label_count
@@ -27,7 +27,7 @@ def timepoints(result: StudyResult) -> list[dict]:
             "title": text.title(timepoint),
             "short": "baseline" if timepoint.baseline else _short(timepoint),
             "baseline": timepoint.baseline,
-            "verdict": (timepoint.quality or {}).get("verdict", "none"),
+            "verdict": standing_verdict(timepoint.quality, timepoint.reliable) or "none",
             "verdictWords": "Baseline" if timepoint.baseline else f"Registration: {text.verdict(timepoint)}",
         }
         for timepoint in result.timepoints
@@ -122,6 +122,14 @@ def scans(result: StudyResult) -> dict:
 def account(result: StudyResult, label: str) -> list[str]:
     """What a time point shows, where, and how far its registration can be trusted, in sentences."""
     return text.account(result, next(t for t in result.timepoints if t.label == label))
+
+
+def caution(result: StudyResult, label: str) -> str:
+    """What stands beside the maps and scores of a time point whose registration cannot be trusted; else empty."""
+    timepoint = next(t for t in result.timepoints if t.label == label)
+    if timepoint.reliable:
+        return ""
+    return f"{text.UNRELIABLE}: {text.why_unreliable(timepoint)}. Do not rely on maps and scores of {label}."
 
 
 def _plain(value: float) -> str:

@@ -97,7 +97,7 @@ class StudyPage:
             state.phase = "ready"
         self.choose_timepoint(nodes.labels[-1])
         self.views.show(self._shown_views())
-        self._go_to_region("lungs")
+        self._go_to_lungs()
         self.views.fit()
 
     def _take_in(self, nodes: StudyNodes, unread: int) -> None:
@@ -155,6 +155,7 @@ class StudyPage:
         self.state.timepoint = label
         self.state.regions = content.region_table(self.nodes, label)
         self.state.account = content.account(self.result, label)
+        self.state.caution = content.caution(self.result, label)
         self._windows = {preset["name"]: preset for preset in windows.presets(self.result, label)}
         self.window = self.window if self.window in self._windows else next(iter(self._windows))
         self.state.update({"windows": list(self._windows.values()), "window_now": self.window})
@@ -290,6 +291,15 @@ class StudyPage:
     @property
     def _at_baseline(self) -> bool:
         return self.nodes.timepoints[self.nodes.selected].baseline
+
+    def _go_to_lungs(self) -> None:
+        """Go to where the lungs changed most; a study without regions is opened in its middle."""
+        if self.nodes.regions is not None:
+            self._go_to_region("lungs")
+            return
+        bounds = [0.0] * 6
+        self.nodes.baseline.volume.GetRASBounds(bounds)
+        self.place(tuple((low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True)))
 
     def _go_to_region(self, region: str) -> None:
         """Go to where a region changed most."""

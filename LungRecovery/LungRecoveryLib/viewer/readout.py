@@ -15,8 +15,12 @@ _WHOLE = "lungs"  # said of every point in the lung, so it tells nothing beside 
 
 
 def read(nodes: StudyNodes, point: Point) -> dict:
-    """The place (RAS mm), HU, maps and regions at a point, as text for the page; None where nothing is known."""
+    """The place (RAS mm), HU, maps and regions at a point, as text for the page.
+
+    Maps tell something in the lungs alone, where these are known.
+    """
     regions = regions_at(nodes, point)
+    outside = nodes.regions is not None and not regions
     baseline = value_at(nodes.baseline.volume, point)
     shown = baseline if nodes.timepoints[nodes.selected].baseline else value_at(nodes.maps[_CT], point)
     values = [_entry("HU, baseline", baseline, 0, "")]
@@ -24,9 +28,10 @@ def read(nodes: StudyNodes, point: Point) -> dict:
         values.append(_entry(f"HU, {nodes.selected}", shown, 0, ""))
         for overlay in overlays(nodes):
             if overlay.name in nodes.maps:
-                value = value_at(nodes.maps[overlay.name], point) if regions else None
+                value = None if outside else value_at(nodes.maps[overlay.name], point)
                 values.append(_entry(overlay.title, value, overlay.decimals, _unit(overlay)))
-    return {"place": place(point), "values": values, "region": ", ".join(_finest(regions))}
+    where = "outside the lungs" if outside else ", ".join(_finest(regions))
+    return {"place": place(point), "values": values, "region": where}
 
 
 def place(point: Point) -> str:

@@ -35,6 +35,7 @@ def initial() -> dict[str, Any]:
         "quality": {"columns": [], "rows": []},
         "scans": {"columns": [], "rows": []},
         "account": [],
+        "caution": "",
         "region": "",
         "charts": [],
         "charts_ready": 0,

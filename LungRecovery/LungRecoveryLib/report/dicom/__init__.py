@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from LungRecoveryLib import grids
 from LungRecoveryLib.errors import BadInput
-from LungRecoveryLib.image_files import read_layer
+from LungRecoveryLib.image_files import read_layer, read_stored_transform
 from LungRecoveryLib.progress import Progress, no_progress
 from LungRecoveryLib.report.dicom.codes import MAPS, SEGMENTS
 from LungRecoveryLib.report.dicom.document import encapsulated
@@ -158,7 +158,7 @@ class _Objects:
         }
 
     def _registration(self, point: TimePointResult, sources: dict[str, list[Dataset]], identity: Identity) -> Dataset:
-        transform = sitk.ReadTransform(str(point.layer(self.folder, "transform")))
+        transform = read_stored_transform(point.layer(self.folder, "transform"))
         grid = grids.Grid(**{name: tuple(value) for name, value in self.study.grid.items()})
         fixed, moving = sources[self.study.baseline.folder], sources[point.folder]
         return registration(
