@@ -94,7 +94,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(files, tmp_path):
         "words.txt: cannot be read": ["--initial", str(tmp_path / "words.txt")],
         "--short keep": ["--short", "keep"],
         "no metric 'sad'": ["--metric", "sad"],
-        "alone needs a network": ["--network-only"],
+        "alone needs a network": ["--network-only", "--weights", "none"],
     }
     for said, options in cases.items():
         done = rigid(files, tmp_path / "out", *options)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-# The weights that registration starts from by default, and what asks for none.
+# The weights that registration and rigid registration start from by default, and what asks for none.
 SHIPPED_WEIGHTS = "lung"
+RIGID_WEIGHTS = "liver_rigid"
 NO_NETWORK = "none"
 
 _PACKAGE = Path(__file__).resolve().parent

@@ -17,7 +17,7 @@ from LungRecoveryLib.progress import Progress, no_progress, part
 from LungRecoveryLib.registration import motion6
 from LungRecoveryLib.registration.rigid import DEFAULT_METRIC, SPACING_MM, Rigid, register_rigid
 from LungRecoveryLib.report.overlay import draw_overlay
-from LungRecoveryLib.resources import NO_NETWORK
+from LungRecoveryLib.resources import NO_NETWORK, RIGID_WEIGHTS
 from LungRecoveryLib.results import versions
 from LungRecoveryLib.system import limited_threads
 from LungRecoveryLib.timepoints import about
@@ -31,7 +31,7 @@ class RigidOptions:
     """How two scans are registered rigidly; see the options of `lungrecovery rigid`. Not `optimised`: the network's
     start is the result."""
 
-    weights: str = NO_NETWORK
+    weights: str = RIGID_WEIGHTS
     optimised: bool = True
     metric: str = DEFAULT_METRIC
     roi_mm: float = DEFAULT_MM
@@ -69,7 +69,7 @@ def register_rigid_pair(
     if options.short not in SHORT:
         raise BadInput(f"--short {options.short}: use one of {', '.join(SHORT)}")
     if not options.optimised and (initial is not None or options.weights == NO_NETWORK):
-        raise BadInput("the network's start alone needs a network: give --weights and no --initial")
+        raise BadInput("the network's start alone needs a network: give no --initial, and --weights other than none")
     inputs = [path for path in (fixed, moving, fixed_mask, moving_mask, initial) if path is not None]
     with limited_threads(options.threads), atomic_directory(output, overwrite, inputs) as folder:
         scans = images.read_scans(

@@ -11,6 +11,7 @@ from LungRecoveryLib.phantom.abdomen import make_abdomen
 from LungRecoveryLib.registration.motion6 import matrix_4x4
 from LungRecoveryLib.registration.point_metrics import METRICS
 from LungRecoveryLib.registration.rigid import register_rigid
+from LungRecoveryLib.resources import NO_NETWORK, RIGID_WEIGHTS
 
 SPACING = 4.0
 
@@ -50,10 +51,12 @@ def test_squares_of_differences_do_for_one_phase():
     assert mean_error_mm(found.transform, shift, venous.liver) < 0.5
 
 
-def test_thirty_degrees_and_fifty_millimetres_without_any_mask():
+@pytest.mark.parametrize(("weights", "start"), [(RIGID_WEIGHTS, "network"), (NO_NETWORK, "search")])
+def test_thirty_degrees_and_fifty_millimetres_without_any_mask(weights, start):
     venous, arterial = small_abdomen(6, (0.0, 0.0, 30.0), (40.0, -30.0, 0.0))
-    _, error = found_and_error(venous, arterial, masks=False)
+    found, error = found_and_error(venous, arterial, masks=False, weights=weights)
     assert error < 1.0
+    assert found.start == start
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from LungRecoveryLib.cli.common import Device, Json, Overwrite, Seed, Threads, print_json, set_up, work
-from LungRecoveryLib.resources import NO_NETWORK
+from LungRecoveryLib.resources import RIGID_WEIGHTS
 
 
 def rigid(
@@ -30,8 +30,8 @@ def rigid(
     ] = False,
     spacing: Annotated[float, typer.Option(min=0.5, max=5, help="Voxel size of the finest level in mm.")] = 1.5,
     weights: Annotated[
-        str, typer.Option(help="A rigid network that gives the start, a .safetensors file (none: search for it).")
-    ] = NO_NETWORK,
+        str, typer.Option(help="The rigid network that gives the start: shipped or a .safetensors file; none: search.")
+    ] = RIGID_WEIGHTS,
     network_only: Annotated[
         bool, typer.Option("--network-only", help="The network's start alone, not optimised: a second instead of many.")
     ] = False,

@@ -16,7 +16,7 @@ from scipy import optimize
 
 from ..errors import BadInput
 from ..progress import Progress, no_progress
-from ..resources import NO_NETWORK
+from ..resources import NO_NETWORK, RIGID_WEIGHTS
 from . import losses
 from .align import generator
 from .flow import voxel_coordinates, warp
@@ -91,7 +91,7 @@ def register_rigid(
     spacing_mm: float = SPACING_MM,
     seed: int = 0,
     same_patient: bool = True,
-    weights: str | Path = NO_NETWORK,
+    weights: str | Path = RIGID_WEIGHTS,
     optimised: bool = True,
     progress: Progress = no_progress,
 ) -> Rigid:
@@ -100,7 +100,7 @@ def register_rigid(
     Parameters: scans of like intensities, as CT in HU; masks (non-zero: the organ) on any grid, the body where None;
     `metric` one of METRICS; `initial` a linear transform (fixed to moving points, LPS mm) that replaces the search,
     brought to the nearest rotation; `affine`: all twelve parameters are optimised first and the nearest rotation goes
-    on; `same_patient`: scans that match too badly to be of one patient are refused; `weights` of a rigid network that
+    on; `same_patient`: scans that match too badly to be of one patient are refused; `weights` of the rigid network that
     gives the start, "none" to search for it; where not `optimised`, the start is the result.
 
     Raises BadInput for an unknown metric, empty masks, an initial transform that is not linear and scans that do not

@@ -21,7 +21,7 @@ _WINDOW = (0.84, 1.24)
 # Darker cells are lung or air, which says nothing of where it is.
 _TISSUE = 0.5
 # So many cells of the fixed scan are looked for in the moving one, more say nothing new.
-_MOST_CELLS, _MOST_IN_TRAINING = 1500, 192
+_MOST_CELLS, _MOST_IN_TRAINING = 500, 192
 # How far from where they are cells are looked for in each pass, in cells, the last one again in further passes; in the
 # first everywhere.
 _REACH = (None, 6.0, 4.0)
