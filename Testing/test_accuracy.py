@@ -47,7 +47,7 @@ def test_deep_breaths(seed, motion, preset, mean, p95):
 
 @pytest.mark.parametrize(("seed", "motion"), [(11, 25.0), (12, 11.0)])
 def test_a_start_from_the_network_costs_no_accuracy(seed, motion):
-    """`standard` takes half the steps at full resolution after the network; it must end where it does from rest."""
+    """`standard` takes less than half the fine steps after the network, and must end where it does from rest."""
     pair = make_pair(seed, mean_motion_mm=motion)
     baseline, followup = pair.visits
     means = {

@@ -41,7 +41,7 @@ class Recipe:
 
 # Bending lets lungs expand freely and keeps the Jacobian calm, a little diffusion holds what the images leave open
 # (measured on real and synthetic pairs against either alone). A step at full resolution is as dear as ten at half:
-# looking ahead, ten come as near to where many would end as twenty that do not.
+# looking ahead, eight come about as near to where many would end as twenty that do not.
 LUNGS = Recipe(bending=2.0, diffusion=0.3, folding=0.0, fade_mm=36.0, squarings=SQUARINGS, ahead=True)
 _LEAST_JACOBIAN = 0.4
 
