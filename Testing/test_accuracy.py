@@ -9,6 +9,7 @@ from LungRecoveryLib import grids
 from LungRecoveryLib.job import job_from
 from LungRecoveryLib.phantom import make_pair, make_patient, write_patient
 from LungRecoveryLib.registration.register import register
+from LungRecoveryLib.resources import NO_NETWORK, SHIPPED_WEIGHTS
 from LungRecoveryLib.results import read_study
 from LungRecoveryLib.study import analyze
 
@@ -42,6 +43,20 @@ def test_deep_breaths(seed, motion, preset, mean, p95):
     assert registration.folding_percent == 0
     depth = ndimage.distance_transform_edt(grids.to_array(registration.fixed_lungs) > 0) * 1.5
     assert log_jacobian_error(registration, followup.jacobian)[depth > 7].mean() <= 0.10
+
+
+@pytest.mark.parametrize(("seed", "motion"), [(11, 25.0), (12, 11.0)])
+def test_a_start_from_the_network_costs_no_accuracy(seed, motion):
+    """`standard` takes less than half the fine steps after the network, and must end where it does from rest."""
+    pair = make_pair(seed, mean_motion_mm=motion)
+    baseline, followup = pair.visits
+    means = {
+        weights: landmark_errors(
+            register(baseline.ct, followup.ct, baseline.lungs, followup.lungs, weights=weights), pair
+        ).mean()
+        for weights in (SHIPPED_WEIGHTS, NO_NETWORK)
+    }
+    assert means[SHIPPED_WEIGHTS] <= means[NO_NETWORK] + 0.003
 
 
 def test_lesions_that_clear_are_not_read_as_motion():
