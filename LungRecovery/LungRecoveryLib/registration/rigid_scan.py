@@ -108,7 +108,8 @@ def _read(scan: sitk.Image, organ: sitk.Image | None, spacing_mm: float):
 
 def _middle(mask: np.ndarray, grid: Grid) -> np.ndarray:
     """The middle of a mask (z, y, x), LPS mm (3,)."""
-    return grid.points(np.argwhere(mask)[:, ::-1].mean(0)[None])[0]
+    profiles = [np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis})) for axis in (2, 1, 0)]
+    return grid.points(np.array([[np.average(np.arange(len(p)), weights=p) for p in profiles]]))[0]
 
 
 def _box(region: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
