@@ -6,7 +6,7 @@ from LungRecoveryTrainingLib.augmentation import Augmentation
 from LungRecoveryTrainingLib.contrasts import Contrasts, scaled
 from LungRecoveryTrainingLib.draws import Draws
 
-from .batches import SAME_SCANNER, generator, make_batch
+from .batches import generator, make_batch
 from .test_augmentation import STILL
 
 ALONE = STILL | dict(ground=0.0)
