@@ -15,6 +15,7 @@ from LungRecoveryLib.files import atomic_directory, atomic_write_json
 from LungRecoveryLib.image_files import single_volume
 from LungRecoveryLib.progress import Progress, no_progress, part
 from LungRecoveryLib.registration.brain import SPACING_MM, BrainRegistration, register_brains
+from LungRecoveryLib.resources import BRAIN_WEIGHTS
 from LungRecoveryLib.results import plain, versions
 
 
@@ -23,7 +24,7 @@ class BrainOptions:
     """How two brains are registered; see the options of `lungrecovery register`."""
 
     preset: str = "standard"
-    weights: str | None = None
+    weights: str = BRAIN_WEIGHTS
     spacing_mm: float = SPACING_MM
     device: str = "auto"
     threads: int | None = None

@@ -78,7 +78,7 @@ def register_brains(
     fixed_brain: sitk.Image | None = None,
     moving_brain: sitk.Image | None = None,
     preset: str = "standard",
-    weights: str | None = None,
+    weights: str = BRAIN_WEIGHTS,
     device: str = "auto",
     seed: int = 0,
     threads: int | None = None,
@@ -89,10 +89,9 @@ def register_brains(
 
     Parameters: 3D images of any intensities; masks of the brains (non-zero) on any grid, by default what is not
     background, which is the brain where skulls are stripped; `preset` one of PRESETS; `weights` of a network that
-    gives the start, or "none", by default those of :func:`default_weights`; the others as for lungs. Raises BadInput
-    for an unknown preset, a preview without a network and brains that hold nothing.
+    gives the start, or "none"; the others as for lungs. Raises BadInput for an unknown preset, a preview without a
+    network and brains that hold nothing.
     """
-    weights = weights or default_weights(preset)
     _check_preset(preset, weights)
     torch.manual_seed(seed)
     where = choose_device(device)
@@ -148,11 +147,6 @@ def register_brains(
         weights_sha256=None if network is None else network.sha256,
         notes=notes,
     )
-
-
-def default_weights(preset: str) -> str:
-    """The shipped weights for the preview; none for the others, since refinement gets as far without (measured)."""
-    return BRAIN_WEIGHTS if preset == PREVIEW else NO_NETWORK
 
 
 def _check_preset(preset: str, weights: str) -> None:
