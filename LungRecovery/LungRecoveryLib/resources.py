@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-# The weights that registration of lungs, of brains, and rigid registration start from by default, and what asks for none.
+# The weights that registration of lungs, of brains and the rigid one start from by default, and what asks for none.
 SHIPPED_WEIGHTS = "lung"
 BRAIN_WEIGHTS = "brain"
 RIGID_WEIGHTS = "liver_rigid"
