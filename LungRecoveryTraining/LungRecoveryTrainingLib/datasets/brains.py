@@ -15,8 +15,9 @@ import SimpleITK as sitk
 import torch
 from scipy.ndimage import gaussian_filter
 
-from LungRecoveryLib.grids import grid_of, to_image
+from LungRecoveryLib.grids import to_image
 from LungRecoveryLib.phantom.brain import BrainScan, make_brains
+from LungRecoveryLib.phantom.frames import make_grid
 
 from .cache import compact, expand
 from .processes import in_processes
@@ -79,16 +80,12 @@ def make_shapes(seed: int, spacing_mm: float) -> tuple[BrainScan, BrainScan]:
     # Where the highest of the fields changes, one shape ends and another begins.
     fields = [_noise(rng, shape, rng.uniform(*_SCALE_MM) / spacing_mm) for _ in range(SHAPES)]
     labels = np.where(hull, 1 + np.argmax(fields, axis=0), 0).astype(np.uint8)
-    grid = grid_of(sitk.Image(shape[::-1], sitk.sitkUInt8))
-    return tuple(_painted(labels, rng, grid, spacing_mm) for _ in range(2))
-
-
-def _painted(labels: np.ndarray, rng: np.random.Generator, grid, spacing_mm: float) -> BrainScan:
-    tones = np.concatenate([[0.0], rng.uniform(*_TONES, SHAPES)]).astype(np.float32)
-    images = [to_image(array, grid) for array in (tones[labels], labels)]
-    for image in images:
-        image.SetSpacing((spacing_mm,) * 3)
-    return BrainScan(*images)
+    grid = make_grid(shape[::-1], (spacing_mm,) * 3)
+    scans = []
+    for _ in range(2):
+        tones = np.concatenate([[0.0], rng.uniform(*_TONES, SHAPES)]).astype(np.float32)
+        scans.append(BrainScan(to_image(tones[labels], grid), to_image(labels, grid)))
+    return scans[0], scans[1]
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> np.ndarray:
