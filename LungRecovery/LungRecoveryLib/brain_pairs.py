@@ -15,7 +15,7 @@ from LungRecoveryLib.files import atomic_directory, atomic_write_json
 from LungRecoveryLib.image_files import single_volume
 from LungRecoveryLib.progress import Progress, no_progress, part
 from LungRecoveryLib.registration.brain import SPACING_MM, BrainRegistration, register_brains
-from LungRecoveryLib.resources import NO_NETWORK
+from LungRecoveryLib.resources import BRAIN_WEIGHTS
 from LungRecoveryLib.results import plain, versions
 
 
@@ -24,7 +24,7 @@ class BrainOptions:
     """How two brains are registered; see the options of `lungrecovery register`."""
 
     preset: str = "standard"
-    weights: str = NO_NETWORK
+    weights: str = BRAIN_WEIGHTS
     spacing_mm: float = SPACING_MM
     device: str = "auto"
     threads: int | None = None
@@ -108,7 +108,8 @@ def _labels(found: BrainRegistration, brains: list, maps: list, folder: Path) ->
 def _summary(found: BrainRegistration) -> dict[str, Any]:
     names = (
         "folding_percent", "sd_log_jacobian", "similarity_before", "similarity_after", "inverse_mean_mm",
-        "inverse_p95_mm", "aligned", "seconds", "settings", "device", "notes",
+        "inverse_p95_mm", "aligned", "seconds", "settings", "device", "weights_sha256",
+        "notes",
     )  # fmt: skip
     return {
         "notice": RESEARCH_USE_ONLY,

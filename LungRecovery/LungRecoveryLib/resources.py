@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-# The weights that registration and rigid registration start from by default, and what asks for none.
+# The weights that registration of lungs, of brains and the rigid one start from by default, and what asks for none.
 SHIPPED_WEIGHTS = "lung"
+BRAIN_WEIGHTS = "brain"
 RIGID_WEIGHTS = "liver_rigid"
 NO_NETWORK = "none"
 

@@ -17,6 +17,7 @@ from LungRecoveryLib.registration import flow
 from . import deformations, views
 from .appearance import Scanner, compressed
 from .batches import Batch, as_floats, drop_points, moved_points, restored
+from .contrasts import Contrasts, scaled
 from .deformations import Affine, Flow, Lattice
 from .draws import Draws, per_sample
 from .lesions import random_lesions, threshold
@@ -35,7 +36,8 @@ class Augmentation:
     displacements with control points `elastic_spacing` and `fine_spacing` apart; a `scale` is the largest factor along
     any axis; `mass` is the exponent m. A cut takes up to `cut_share` of the lungs' height at either end, tilted by up
     to `cut_slope` in the moving scan. Lesions fill a part of the lungs drawn from `lesion_share`, in one of the scans.
-    For brains set `ground`, `mass` (both ends) and the probabilities of lesions and one lung to 0.
+    For brains set `ground`, `mass` (both ends) and the probabilities of lesions and one lung to 0; `contrasts` paints
+    them anew from their labels.
     """
 
     # Both sides alike.
@@ -72,6 +74,7 @@ class Augmentation:
     lesion_probability: float = 0.3
     lesion_share: tuple[float, float] = (0.01, 0.4)
     # Each scan on its own.
+    contrasts: Contrasts = field(default_factory=Contrasts)
     scanner: Scanner = field(default_factory=Scanner)
     # The value outside the lungs.
     ground: float = 1.0
@@ -98,8 +101,14 @@ class Augmentation:
                 centre = deformations.grid_centre(changed["fixed"].shape[2:], device)
                 box = lambda: views.random_box(draws, centre, self.field_probability, self.field_share)
                 self._show(changed, box(), box())
+            painted = self.contrasts.probability > 0
+            if painted:
+                self.contrasts.paint(changed, draws)
             for scan in ("fixed", "moving"):
-                changed[scan] = self.scanner(changed[scan], changed[f"{scan}_mask"], draws)
+                mask = changed[f"{scan}_mask"]
+                changed[scan] = self.scanner(changed[scan], mask, draws)
+                if painted:
+                    changed[scan] = scaled(changed[scan], mask)
         return restored(batch, changed)
 
     def _grow_lesions(self, batch: Batch, draws: Draws) -> None:

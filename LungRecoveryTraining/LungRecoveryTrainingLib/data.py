@@ -17,6 +17,7 @@ from LungRecoveryLib.errors import BadInput, OutOfMemory
 from LungRecoveryLib.files import atomic_file
 
 from .datasets.abdomens import abdomen_samples
+from .datasets.brains import brain_samples
 from .datasets.cache import CachedPairs, expand, to_tensors
 from .datasets.chests import HELD_OUT, PhantomSettings
 from .datasets.manifest import Manifest, read_manifest
@@ -25,7 +26,7 @@ from .datasets.samples import Sample, stack
 from .datasets.whole_chests import whole_chest_samples
 from .memory import free_memory
 
-ORGANS = ("chest", "abdomen", "whole_chest")
+ORGANS = ("chest", "abdomen", "whole_chest", "brain")
 # Of a compact sample with labels: images and displacement in half precision, masks, truth and labels in bytes.
 _BYTES_PER_VOXEL = 15
 # How much of the free memory of a host, and of a GPU, the resident pairs may take.
@@ -38,7 +39,8 @@ class PhantomPool:
     drawn from (those to validate on from `held_out` settings), and a folder that keeps them for the next run.
 
     `organ` is chest (the lungs alone are seen); abdomen: two contrast phases of each patient, to which the settings say
-    nothing; or whole_chest: two visits with all around the lungs, to complete these."""
+    nothing; whole_chest: two visits with all around the lungs, to complete these; or brain: two people's brains, and
+    random shapes, with labels, to which the settings say nothing."""
 
     train: int = 0
     val: int = 0
@@ -221,6 +223,9 @@ class PairsData(lightning.LightningDataModule):
             samples = generate_samples(seeds, self.spacing_mm, self.size, settings, self.workers)
         elif self.phantoms.organ == "whole_chest":
             samples = whole_chest_samples(seeds, self.spacing_mm, self.size, settings, self.workers)
+        elif self.phantoms.organ == "brain":
+            # Shapes lie apart by augmentation alone.
+            samples = brain_samples(seeds, self.spacing_mm, self.size, self.workers, shapes=split == "train")
         else:
             # Augmentation moves the pairs to train on.
             samples = abdomen_samples(seeds, self.spacing_mm, self.size, self.workers, apart=split == "val")
@@ -242,6 +247,7 @@ class PairsData(lightning.LightningDataModule):
             "chest": self.settings(split),
             "abdomen": f"whole abdomen {split}",
             "whole_chest": ("whole_chest", self.settings(split)),
+            "brain": f"brain {split}",
         }[self.phantoms.organ]
         made_of = repr((seeds.start, len(seeds), drawn_from, self.spacing_mm, self.size)).encode()
         return Path(self.phantoms.keep) / f"{split}-{hashlib.sha256(made_of).hexdigest()[:16]}.pt"

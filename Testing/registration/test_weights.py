@@ -1,12 +1,14 @@
 """Weights and cards: what is saved comes back, and what does not belong together is refused in one sentence."""
 
 import json
+import re
 
 import pytest
 import torch
 
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.registration import networks, weights
+from LungRecoveryLib.resources import resource
 
 ARCHITECTURE = {"name": "voxelmorph_diff", "encoder": [4, 6, 8], "decoder": [6], "final": [4]}
 
@@ -72,3 +74,14 @@ def test_a_card_that_says_too_little_is_refused(saved):
     path.with_suffix(".json").write_text('{"sha256": "0"}')
     with pytest.raises(BadInput, match="architecture, spacing_mm"):
         weights.load_weights(path)
+
+
+@pytest.mark.parametrize("path", sorted(resource("Models").glob("*.safetensors")), ids=lambda path: path.stem)
+def test_shipped_weights_are_those_of_their_card(path):
+    """They load, are small, and say what they were trained on, by which commit and how."""
+    loaded = weights.load_weights(path.stem)
+    assert loaded.sha256 == loaded.card["sha256"]
+    assert path.stat().st_size <= 10_000_000
+    assert not loaded.network.training
+    assert re.fullmatch("[0-9a-f]{40}", loaded.card["commit"])
+    assert {"data", "steps", "hardware", "metrics", "config"} <= set(loaded.card)

@@ -107,6 +107,16 @@ def test_brains_have_no_lungs():
     assert task.objective.weights.dice == 1.0
 
 
+def test_contrasts_are_drawn_for_generated_brains_alone():
+    """Every other config leaves images as they are."""
+    painted = {}
+    for name in NAMES:
+        model = yaml.safe_load(config_path(name).read_text(encoding="utf-8")).get("model", {})
+        painted[name] = "contrasts" in model.get("randomness", {}).get("augmentation", {})
+    assert [name for name, drawn in painted.items() if drawn] == ["brain"]
+    assert task_from([config_path("default")]).randomness.augmentation.contrasts.probability == 0
+
+
 def test_own_kernels_change_nothing_without_cuda(keep, monkeypatch):
     """The option reaches the kernels' switch, which finds none on a CPU and trains all the same."""
     seen = []

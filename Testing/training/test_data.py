@@ -167,3 +167,20 @@ def test_nothing_to_train_on(tmp_path):
     with pytest.raises(BadInput, match="There is no pair to train on"):
         data.train_dataloader()
     assert data.val_dataloader() == []
+
+
+def test_generated_brains_have_labels_and_a_file_of_their_own(tmp_path):
+    """Shapes to train on in turn with people, people alone to validate on; chests of the same seeds lie elsewhere."""
+    grid = {"spacing_mm": 12.0, "size": (16, 20, 16), "workers": 0}
+    data = PairsData(phantoms=PhantomPool(2, 1, keep=tmp_path, organ="brain"), batch_size=2, **grid)
+    data.prepare_data()
+    data.setup("fit")
+    (batch,) = data.train_dataloader()
+    assert batch["fixed"].shape == batch["moving_labels"].shape == (2, 1, 16, 20, 16)
+    assert sorted(int(known.any()) for known in batch["truth"]) == [0, 1]  # people's truth is not known, shapes' is
+    (val,) = data.val_dataloader()
+    assert not val["truth"].any()
+    assert val["fixed_labels"].any()
+    chests = PairsData(phantoms=PhantomPool(2, 1, keep=tmp_path), **grid)
+    assert data.kept("train").is_file()
+    assert data.kept("train") != chests.kept("train")
