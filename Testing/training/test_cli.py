@@ -67,7 +67,7 @@ def test_unknown_settings_of_a_config_are_named(config, tmp_path, capsys, conten
         ("--trainer.max_epoch=1", "There is no setting 'trainer.max_epoch'"),
         ("--model.optimisation.rate=fast", "The setting 'model.optimisation.rate' does not fit (Expected a float"),
         ("--data.size=[1,2]", "The setting 'data.size' does not fit (Expected a tuple with 3 elements"),
-        ("--config=gone", "There is no config 'gone': give a YAML file or one of cpu, default"),
+        ("--config=gone", "There is no config 'gone': give a YAML file or one of brain, cpu"),
         ("--device=tpu", "choose auto, cpu, cuda"),
         ("--data.spacing_mm=2", "differ: give both the same"),
         ("--model.architecture={name: unet}", "There is no network 'unet'"),
