@@ -51,7 +51,10 @@ def test_squares_of_differences_do_for_one_phase():
     assert mean_error_mm(found.transform, shift, venous.liver) < 0.5
 
 
-@pytest.mark.parametrize(("weights", "start"), [(RIGID_WEIGHTS, "network"), (NO_NETWORK, "search")])
+@pytest.mark.parametrize(
+    ("weights", "start"),
+    [(RIGID_WEIGHTS, "network"), pytest.param(NO_NETWORK, "search", marks=pytest.mark.slow)],
+)
 def test_thirty_degrees_and_fifty_millimetres_without_any_mask(weights, start):
     venous, arterial = small_abdomen(6, (0.0, 0.0, 30.0), (40.0, -30.0, 0.0))
     found, error = found_and_error(venous, arterial, masks=False, weights=weights)
