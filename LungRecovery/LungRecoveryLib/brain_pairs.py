@@ -108,8 +108,7 @@ def _labels(found: BrainRegistration, brains: list, maps: list, folder: Path) ->
 def _summary(found: BrainRegistration) -> dict[str, Any]:
     names = (
         "folding_percent", "sd_log_jacobian", "similarity_before", "similarity_after", "inverse_mean_mm",
-        "inverse_p95_mm", "aligned", "seconds", "settings", "device", "weights_sha256",
-        "notes",
+        "inverse_p95_mm", "aligned", "seconds", "settings", "device", "weights_sha256", "notes",
     )  # fmt: skip
     return {
         "notice": RESEARCH_USE_ONLY,

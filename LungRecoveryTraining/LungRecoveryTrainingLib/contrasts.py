@@ -40,8 +40,6 @@ class Contrasts:
 
 def scaled(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The image over its 99.5th percentile inside the mask, both (n, 1, z, y, x), as registration scales a brain."""
-    inside = mask.flatten(1) > 0
-    ordered = torch.where(inside, image.flatten(1), torch.inf).sort(dim=1).values
-    rank = ((inside.sum(1) - 1).clamp(min=0) * _BRIGHTEST_SHARE).long()
-    brightest = torch.where(inside.any(1), ordered.gather(1, rank[:, None])[:, 0], 1.0)
+    inside = torch.where(mask.flatten(1) > 0, image.flatten(1), torch.nan)
+    brightest = inside.nanquantile(_BRIGHTEST_SHARE, dim=1, interpolation="lower").nan_to_num(1.0)
     return (image / per_sample(brightest.clamp(min=1e-6))).clamp(max=_HIGHEST)

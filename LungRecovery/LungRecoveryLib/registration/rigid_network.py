@@ -114,10 +114,10 @@ class RigidNet(nn.Module):
         for number, cells in enumerate(wanted):
             likeness = ours[number].flatten(1)[:, cells].T @ theirs[number].flatten(1)
             if reach is not None:
-                far = _squared_distances(places[:, cells], places) > reach**2
+                far = torch.cdist(places[:, cells].T, places.T) > reach
                 likeness = likeness.masked_fill(far, -torch.inf)
             share = likeness.softmax(1)
-            near = _squared_distances(places[:, share.argmax(1)], places) <= _NEAR**2
+            near = torch.cdist(places[:, share.argmax(1)].T, places.T) <= _NEAR
             share = share * near
             sure = share.sum(1)
             found = (share @ places.T / sure[:, None].clamp(min=1e-9)).T
@@ -164,7 +164,7 @@ def matching_loss(descriptions: tuple[torch.Tensor, torch.Tensor], displacement,
             continue
         goals = places[:, chosen] + true[number][:, chosen]
         # As wide as the cells whose mean a place is.
-        right = torch.softmax(-0.75 * _squared_distances(goals, places), dim=1)
+        right = torch.softmax(-0.75 * torch.cdist(goals.T, places.T).square(), dim=1)
         likeness = ours[number].flatten(1)[:, chosen].T @ theirs[number].flatten(1)
         total, pairs = total - (right * likeness.log_softmax(1)).sum(1).mean(), pairs + 1
     return total / max(1, pairs)
@@ -238,11 +238,6 @@ def _evenly(numbers: torch.Tensor, most: int) -> torch.Tensor:
     if len(numbers) <= most:
         return numbers
     return numbers[torch.linspace(0, len(numbers) - 1, most, device=numbers.device).round().long()]
-
-
-def _squared_distances(points: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Of points (3, n) from places (3, k): (n, k)."""
-    return (points.square().sum(0)[:, None] + places.square().sum(0) - 2 * points.T @ places).clamp(min=0)
 
 
 def _robust_motion(places: torch.Tensor, found: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
