@@ -16,17 +16,17 @@ from LungRecoveryLib.cli.display import shown_progress
 from LungRecoveryLib.errors import BadInput, OutOfMemory
 from LungRecoveryLib.files import atomic_file
 
-from .datasets.abdomens import abdomen_samples
 from .datasets.brains import brain_samples
 from .datasets.cache import CachedPairs, expand, to_tensors
 from .datasets.chests import HELD_OUT, PhantomSettings
 from .datasets.manifest import Manifest, read_manifest
 from .datasets.phantoms import generate_samples
 from .datasets.samples import Sample, stack
+from .datasets.trunks import trunk_samples
 from .datasets.whole_chests import whole_chest_samples
 from .memory import free_memory
 
-ORGANS = ("chest", "abdomen", "whole_chest", "brain")
+ORGANS = ("chest", "trunk", "whole_chest", "brain")
 # Of a compact sample with labels: images and displacement in half precision, masks, truth and labels in bytes.
 _BYTES_PER_VOXEL = 15
 # How much of the free memory of a host, and of a GPU, the resident pairs may take.
@@ -38,9 +38,9 @@ class PhantomPool:
     """Synthetic patients generated for a run: how many to train on and to validate on, the first seed, what they are
     drawn from (those to validate on from `held_out` settings), and a folder that keeps them for the next run.
 
-    `organ` is chest (the lungs alone are seen); abdomen: two contrast phases of each patient, to which the settings say
-    nothing; whole_chest: two visits with all around the lungs, to complete these; or brain: two people's brains, and
-    random shapes, with labels, to which the settings say nothing."""
+    `organ` is chest (the lungs alone are seen); trunk: two scans of one abdomen or chest, to which the settings
+    say nothing; whole_chest: two visits with all around the lungs, to complete these; or brain: two people's brains,
+    and random shapes, with labels, to which the settings say nothing."""
 
     train: int = 0
     val: int = 0
@@ -228,7 +228,7 @@ class PairsData(lightning.LightningDataModule):
             samples = brain_samples(seeds, self.spacing_mm, self.size, self.workers, shapes=split == "train")
         else:
             # Augmentation moves the pairs to train on.
-            samples = abdomen_samples(seeds, self.spacing_mm, self.size, self.workers, apart=split == "val")
+            samples = trunk_samples(seeds, self.spacing_mm, self.size, self.workers, apart=split == "val")
         count = len(seeds) * self._visits(split)
         with shown_progress() as progress:
             tensors = to_tensors(_reported(samples, count, progress), count, "cpu")
@@ -245,7 +245,7 @@ class PairsData(lightning.LightningDataModule):
         seeds = self._seeds(split)
         drawn_from = {
             "chest": self.settings(split),
-            "abdomen": f"whole abdomen {split}",
+            "trunk": f"trunk {split}",
             "whole_chest": ("whole_chest", self.settings(split)),
             "brain": f"brain {split}",
         }[self.phantoms.organ]

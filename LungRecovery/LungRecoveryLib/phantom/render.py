@@ -26,12 +26,20 @@ VESSEL_SHARE = 0.25
 @dataclass
 class Material:
     """The tissue at the baseline: anatomy, tubes, `texture` (3, n, n, n), a periodic tile of fine detail, and
-    `levels` (3, z, y, x) of the lesions on the anatomy's lattice."""
+    `levels` (3, z, y, x) of the lesions on the anatomy's lattice. `blood_hu` is higher with contrast medium."""
 
     anatomy: Anatomy
     tubes: Tubes
     texture: np.ndarray
     levels: np.ndarray
+    blood_hu: float = BLOOD
+
+    def maps(self) -> torch.Tensor:
+        """The anatomy's maps and the lesions' levels, (1, c, z, y, x)."""
+        maps = torch.from_numpy(np.concatenate([self.anatomy.data, self.levels]))[None]
+        soft_hu = maps[:, self.anatomy.CHANNELS.index("soft_hu")]
+        soft_hu[soft_hu == BLOOD] = self.blood_hu
+        return maps
 
 
 @dataclass
@@ -78,7 +86,7 @@ def render(
     fine, layers = _thin_slices(grid)
     out = {name: np.zeros(grid.shape, np.uint8) for name in ("lungs", "lobes", "lesions", "abnormal")}
     hu = np.empty(fine.shape, np.float32)
-    data = torch.from_numpy(np.concatenate([material.anatomy.data, material.levels]))[None]
+    data = material.maps()
     tile = torch.from_numpy(np.pad(material.texture, [(0, 0)] + [(0, 1)] * 3, mode="wrap"))[None]
     voxel = float(np.prod(fine.spacing)) ** (1 / 3)
     lung_tissue = _Lung(stage, material.anatomy.build.expired, voxel)
@@ -105,7 +113,7 @@ def render(
             out["lesions"][row][near] = np.where(inside, label, 0)
             out["abnormal"][row][near] = inside & abnormal
     progress("vessels and airways", 0.7)
-    airways, vessels = _tubes(hu, material.tubes, motion, fine, layers, voxel)
+    airways, vessels = _tubes(hu, material, motion, fine, layers, voxel)
     out["abnormal"][(vessels > 0) | (airways > 0)] = 0
     hu = _merge(hu, layers)
     progress("scanner", 0.9)
@@ -203,16 +211,16 @@ class _Lung:
         return np.minimum(density / jacobian, 1060.0) - 1000.0, label, abnormal
 
 
-def _tubes(hu: np.ndarray, tubes: Tubes, motion: Motion, grid: Grid, layers: int, voxel: float):
+def _tubes(hu: np.ndarray, material: Material, motion: Motion, grid: Grid, layers: int, voxel: float):
     """Paint the tubes into `hu`, and give the label maps of airways and vessels with each `layers` slices merged."""
-    frame = _patient_frame(grid)
+    frame, tubes = _patient_frame(grid), material.tubes
     sigma = 0.35 * voxel
     arteries, veins, outer, lumen = (
         paint(move(part, motion), frame, sigma) for part in (tubes.arteries, tubes.veins, tubes.airway, tubes.lumen)
     )
     blood = np.maximum(arteries, veins)
     # A vessel never makes what is already denser (consolidation, bone) darker.
-    hu += blood * np.maximum(BLOOD - hu, 0.0)
+    hu += blood * np.maximum(material.blood_hu - hu, 0.0)
     hu += outer * (20.0 - hu)
     hu += lumen * (-995.0 - hu)
     arteries, veins, outer, lumen, blood = (_merge(a, layers) for a in (arteries, veins, outer, lumen, blood))

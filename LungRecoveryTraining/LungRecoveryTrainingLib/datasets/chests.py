@@ -20,6 +20,7 @@ from LungRecoveryLib.phantom.lesions import Stage, correlated_noise, grow_lesion
 from LungRecoveryLib.phantom.motion import Motion, random_motion
 from LungRecoveryLib.phantom.patient import scale_to_mean
 from LungRecoveryLib.phantom.render import Material, make_texture, normal_density, render
+from LungRecoveryLib.phantom.soft import BLOOD
 from LungRecoveryLib.phantom.stages import NO_LESIONS, abnormal_share
 from LungRecoveryLib.phantom.vasculature import grow_trees
 
@@ -45,6 +46,7 @@ class PhantomSettings:
     `pixel_mm`, `slice_mm`: voxels across and along the body; `blur_mm`, `sharpen`, `noise_hu`: the reconstruction
     kernel. `cropped`: share of scans whose field of view cuts up to `crop_mm` off the lungs; `one_lung`: share of
     patients whose masks hold one lung only; `rough_masks`: share of scans whose mask errs by about a voxel.
+    `contrast`: share of scans with contrast medium, `contrast_hu` more in the blood.
     `visits`: pairs made of each patient. `size` (x, y, z) voxels of the grid, None for whatever holds the chest.
     """
 
@@ -64,6 +66,8 @@ class PhantomSettings:
     crop_mm: float = 45.0
     one_lung: float = 0.2
     rough_masks: float = 0.3
+    contrast: float = 0.0
+    contrast_hu: Range = (60.0, 300.0)
     visits: int = 2
     size: tuple[int, int, int] | None = None
 
@@ -227,6 +231,9 @@ def _scan(material, motion: Motion, stage: Stage, side: int | None, rng, setting
         noise_hu=rng.uniform(*settings.noise_hu),
     )
     grid = _grid(rng, slice_mm, settings)
+    # Without contrast medium nothing is drawn, so that seeds keep their scans.
+    if settings.contrast and rng.random() < settings.contrast:
+        material = replace(material, blood_hu=BLOOD + rng.uniform(*settings.contrast_hu))
     rendered = render(material, motion, stage, grid, scanner, rng)
     lungs = rendered.lungs if side is None else np.where(rendered.lungs == side, rendered.lungs, 0)
     if rng.random() < settings.rough_masks:

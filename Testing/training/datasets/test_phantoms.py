@@ -168,3 +168,18 @@ def test_impossible_options(tmp_path, options, message):
     with pytest.raises(BadInput, match=message):
         prepare("phantoms", tmp_path / "root", **options)
     assert not list(tmp_path.rglob("phantom-*"))
+
+
+def test_contrast_medium_brightens_blood_alone():
+    """The same patient with contrast medium: the heart by as much as was asked for, hardly anything else."""
+    still = replace(WHOLE, kinds=("still",), noise_hu=(0.0, 0.0))
+    (plain, _), (bright, _) = (
+        patient_scans(4, replace(still, contrast=share, contrast_hu=(200.0, 200.0)))[1] for share in (0.0, 1.0)
+    )
+    assert grid_of(plain.image) == grid_of(bright.image)
+    before, after = (to_array(scan.image, np.float32) for scan in (plain, bright))
+    more = after - before
+    heart = np.abs(more - 200.0) < 5.0
+    assert 200.0 < heart.sum() * np.prod(plain.image.GetSpacing()) / 1000.0 < 2000.0
+    assert np.abs(before[heart] - 42.0).mean() < 20.0
+    assert np.mean(np.abs(more) < 20.0) > 0.85
