@@ -3,7 +3,8 @@
 ``python Testing/benchmarks/uncertainty.py`` prints for each pair and preset which share of the squared error the most
 uncertain tenth of the lungs' voxels holds, which one the tenth with the largest errors holds, and the root mean squares
 of the error and of what was expected. With ``--fit`` it ends with the exponents of `registration/uncertainty.py`,
-fitted to these pairs by gamma regression, and with the shares that they reach on pairs of kinds left out of the fit.
+fitted to these pairs by gamma regression, for the network alone and refined, and with the shares that they reach on
+pairs left out of the fit.
 """
 
 import argparse
@@ -22,7 +23,6 @@ from LungRecoveryLib.registration.register import register
 
 # kind:seed, a number in place of the kind being the mean motion of a pair in mm.
 PAIRS = ("18:401", "worsening:402", "10:403", "recovering:404", "breath:405", "worsening:406", "26:407")
-CLUES = {name: least for name, (_, least) in uncertainty._POWERS.items()}
 EVERY = 5  # of the voxels for the fit: neighbours say the same
 
 
@@ -36,10 +36,10 @@ class Found:
     expected: np.ndarray
     clues: np.ndarray
 
-    def kind(self) -> str:
-        """What its phantom is an example of; pairs of one breath are each a kind of their own."""
-        kind, seed = self.pair.split(":")
-        return seed if kind.replace(".", "").isdigit() else kind
+    @property
+    def refined(self) -> bool:
+        """Whether the field is more than a network's own."""
+        return self.preset != "preview"
 
     def share(self, expected: np.ndarray) -> float:
         """The share of the squared error in the tenth of the voxels for which most is expected."""
@@ -76,7 +76,7 @@ def measured(pair: str, preset: str) -> Found:
     lungs = grids.to_array(grids.resample_mask(baseline.lungs, grid)) > 0
     seen = grids.to_array(grids.resample_mask(sitk.Cast(result.inside, sitk.sitkUInt8), grid)) > 0
     inner = ndimage.binary_erosion(lungs & seen)  # at the pleura the truth jumps
-    clues = [np.log(getattr(kept[-1], name)[inner] + least) for name, least in CLUES.items()]
+    clues = [np.log(getattr(kept[-1], name)[inner] + least) for name, least in uncertainty._LEAST.items()]
     expected = grids.to_array(result.uncertainty)[inner].astype(float) ** 2
     return Found(pair, preset, grids.to_array(grids.resample(square, grid))[inner], expected, np.stack(clues, 1))
 
@@ -118,13 +118,17 @@ def main() -> None:
             print(f"| {' | '.join(cells)} |", flush=True)
     if not given.fit:
         return
-    told = zip((*CLUES, "constant"), fitted(founds), strict=True)
-    print("\nexponents: " + ", ".join(f"{name} {power:.2f}" for name, power in told))
-    for found in founds:
-        others = [other for other in founds if other.kind() != found.kind()]
-        if others:
-            share = found.share(found.clues @ fitted(others)[:-1])
-            print(f"{found.pair} {found.preset}, fitted without its kind: {share:.2f}")
+    for refined in sorted({found.refined for found in founds}):
+        alike = [found for found in founds if found.refined == refined]
+        told = zip((*uncertainty._LEAST, "constant"), fitted(alike), strict=True)
+        print(
+            "\nrefined: " if refined else "\nnetwork alone: ", ", ".join(f"{name} {power:.2f}" for name, power in told)
+        )
+        for found in alike:
+            others = [other for other in alike if other.pair != found.pair]
+            if others:
+                share = found.share(found.clues @ fitted(others)[:-1])
+                print(f"{found.pair} {found.preset}, fitted without it: {share:.2f}")
 
 
 if __name__ == "__main__":

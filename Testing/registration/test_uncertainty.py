@@ -36,6 +36,13 @@ def test_structure_is_what_ties_the_field_in_every_direction():
     assert flat.max() < 1e-12
 
 
+def test_a_mean_nearby_knows_nothing_of_what_lies_outside_the_lungs():
+    lung = np.zeros((12, 14, 16), bool)
+    lung[:, :, :8] = True
+    values = np.where(lung, 3.0, 1e6)
+    np.testing.assert_allclose(uncertainty._mean_nearby(values, lung, 2.0)[lung], 3.0, rtol=1e-9)
+
+
 @pytest.fixture(scope="module")
 def deep_breath():
     size = {"size": (88, 68, 92), "spacing": (3.5, 3.5, 3.5)}

@@ -56,7 +56,10 @@ _WALL_HU = -150.0
 _SPECK_ML = 0.03  # noise
 _DENSE_HU = -300.0
 _THICK_MM = 8.0
-_EDGE_SHARE = 0.45  # of the step from the parenchyma to a vessel's middle; the blur lowers a thin vessel's own middle
+# A vessel ends at this share of the step from the parenchyma to its middle, and what holds less blood than the second
+# share of a voxel is none: blur lowers the middle of a thin vessel, so that its own share would widen it.
+_EDGE_SHARE, _LEAST_BLOOD = 0.4, 0.25
+_LUMEN_MM = 2.2  # from the core of the vessel
 _PLAIN_BLOOD_HU = 40.0
 _LESION_GROW_SHARE = 0.25  # of the step from a lesion to blood, from which on a thin tube in it is followed
 _SOLID_WINDOW_MM = 3.0
@@ -83,7 +86,8 @@ def segment_vessels(ct: sitk.Image, lungs: sitk.Image, airways: sitk.Image | Non
     `ct` is in HU, `lungs` a label map of the lungs (non-zero inside) on the same grid, `airways` the lumen of the
     airways as :func:`.airways.segment_airways` finds it, whose walls are then left out. Lesions that are not tubular
     (ground glass, consolidation, nodules) stay out, vessels that run through them are taken. A vessel ends where the
-    CT crosses about half the step from the parenchyma to the vessel's own middle.
+    CT crosses about half the step from the parenchyma to the vessel's own middle, or a quarter of that to plain blood
+    where the vessel is too thin to be as bright.
     """
     cores = find_cores(ct, lungs)
     if cores is None:
@@ -237,19 +241,21 @@ def _hila(wide: np.ndarray, lungs: np.ndarray, spacing: float) -> np.ndarray:
 
 def draw_with_rim(ct: sitk.Image, lungs: sitk.Image, cores: Cores) -> sitk.Image:
     """The vessels on the scan's own voxels: what is brighter than the parenchyma in and around the cores."""
-    return _native(ct, lungs, cores, cores.base + _RIM_HU)
+    return _native(ct, lungs, cores, cores.base + _RIM_HU, _RIM_MM)
 
 
 def draw_lumen(ct: sitk.Image, lungs: sitk.Image, cores: Cores) -> sitk.Image:
-    """The vessels on the scan's own voxels up to about half the step from the parenchyma to their own middle."""
+    """The vessels on the scan's own voxels up to about half the step from the parenchyma to their own middle, as far as
+    their voxels hold blood."""
     middle = ndimage.maximum_filter(np.where(cores.core, cores.hu, AIR_HU), 3)
     in_lesion = ~np.isnan(cores.lesion)
     around = np.where(in_lesion, cores.lesion, cores.base)
     limits = (np.where(in_lesion, *ends) for ends in zip(_LESION_BLOOD_HU, _BLOOD_CONTRAST_HU, strict=True))
-    return _native(ct, lungs, cores, around + _EDGE_SHARE * np.clip(middle - around, *limits))
+    step = np.maximum(_EDGE_SHARE * np.clip(middle - around, *limits), _LEAST_BLOOD * (_PLAIN_BLOOD_HU - around))
+    return _native(ct, lungs, cores, around + step, _LUMEN_MM)
 
 
-def _native(ct: sitk.Image, lungs: sitk.Image, cores: Cores, threshold: np.ndarray) -> sitk.Image:
+def _native(ct: sitk.Image, lungs: sitk.Image, cores: Cores, threshold: np.ndarray, reach_mm: float) -> sitk.Image:
     """What is brighter than a threshold (on the cores' grid) in and around the cores, on the scan's own voxels."""
     grid = grid_of(ct)
     result = np.zeros(grid.shape, np.uint8)
@@ -263,7 +269,7 @@ def _native(ct: sitk.Image, lungs: sitk.Image, cores: Cores, threshold: np.ndarr
         size = tuple(s.stop - s.start for s in part)[::-1]
         slab = crop(grid, first, size)
         hu = sitk.GetArrayFromImage(sitk.RegionOfInterest(ct, size, first))
-        near = to_array(resample(maps[0], slab, outside=100.0)) <= _RIM_MM
+        near = to_array(resample(maps[0], slab, outside=100.0)) <= reach_mm
         bright = hu > to_array(resample(maps[1], slab, outside=0.0))
         result[part] = near & bright & (labels[part] > 0)
     return to_image(result, grid)

@@ -157,7 +157,7 @@ def _attempt(
     if with_uncertainty:
         with timed(seconds, "uncertainty", device):
             tell = lambda f: progress("uncertainty", 0.85 + 0.05 * f)
-            uncertain = uncertainty(pair, alignment, velocity, plan.probe, tell)
+            uncertain = uncertainty(pair, alignment, velocity, plan.probe, bool(levels), tell)
     moved = replace(velocity, coefficients=velocity.coefficients.cpu())
     deformation = Deformation(alignment, moved, pair.fixed_box)
     return Deformed(deformation, str(device), network, uncertain, seconds, notes)

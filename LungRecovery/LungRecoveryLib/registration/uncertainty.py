@@ -1,9 +1,10 @@
 """How far a deformation may be off, in mm: from what ties it and what pulls at it.
 
-The squared error is larger where a few further steps still move the field, where it bends (smoothness pulls it
+The squared error is larger around where a few further steps still move the field, where it bends (smoothness pulls it
 straight), and where tissue density has changed, so that the images say little. It is smaller where the images have
 structure in every direction, and with the depth below the pleura, along which lungs slide. It is taken for a product
-of powers of these; the exponents were fitted to the errors on phantoms by gamma regression.
+of powers of these; the exponents were fitted to the errors on phantoms by gamma regression, those of a network's field
+apart from those of refined ones.
 """
 
 from dataclasses import dataclass
@@ -20,15 +21,12 @@ from .refine import CHANGE_SCALE, Level, LevelWarp, density_change, refine
 from .velocity import Velocity
 
 _SCALE = CHANGE_SCALE
-# The exponents of the clues in the squared error (mm^2), and what is added to a clue so that 0 is not the end of it.
-_POWERS = {
-    "further": (1.3, 0.02),
-    "bending": (0.6, 3e-4),
-    "density": (0.35, 0.005),
-    "structure": (-0.3, 1e-9),
-    "depth": (-0.5, 2.0),
-}
-_LOG_CONSTANT = 2.9
+# What is added to a clue so that 0 is not the end of it.
+_LEAST = {"further": 0.02, "bending": 3e-4, "density": 0.005, "structure": 1e-9, "depth": 2.0}
+# The exponents of the clues in the squared error (mm^2), in their order, and the logarithm of the constant.
+_ALONE = (2.6, 0.2, 0.1, -0.1, -0.4), 1.5
+_REFINED = (1.6, 0.85, 0.35, -0.3, -0.55), 4.07
+_FURTHER_MM = 8.0  # SD of the window over which further movement is averaged
 _STRUCTURE_MM = 6.0  # SD of the window in which the images' structure is told
 
 
@@ -36,9 +34,9 @@ _STRUCTURE_MM = 6.0  # SD of the window in which the images' structure is told
 class Clues:
     """What tells of the error at the voxels of the scale of density changes, each (z, y, x) float64.
 
-    `further` (mm): how far a few further steps move the field; `bending` (1/mm): the size of its second derivatives;
-    `density` (g/ml): the change that motion leaves; `structure` ((g/ml/mm)^2): the least eigenvalue of the mean
-    structure tensor of the fixed image; `depth` (mm) below the pleura.
+    `further` (mm): how far a few further steps move the field nearby, as root mean square; `bending` (1/mm): the size
+    of its second derivatives; `density` (g/ml): the change that motion leaves; `structure` ((g/ml/mm)^2): the least
+    eigenvalue of the mean structure tensor of the fixed image; `depth` (mm) below the pleura.
     """
 
     further: np.ndarray
@@ -53,16 +51,19 @@ def uncertainty(
     alignment: sitk.AffineTransform,
     velocity: Velocity,
     probe: Level,
+    refined: bool = True,
     progress=lambda fraction: None,
 ) -> sitk.Image:
     """The expected length of the error of A exp(v) in mm (root mean square), float32 on voxels of twice the pair's.
 
-    `probe` are the further steps that tell how far the field would still move; `progress` is called with the fraction
-    of them done and may raise to cancel. What is told outside the lungs only serves interpolation.
+    `probe` are the further steps that tell how far the field would still move; `refined` says that the field is not a
+    network's own; `progress` is called with the fraction of the steps done and may raise to cancel. What is told
+    outside the lungs only serves interpolation.
     """
     known = clues(pair, alignment, velocity, probe, progress)
-    log_square = np.full(known.depth.shape, _LOG_CONSTANT)
-    for name, (exponent, least) in _POWERS.items():
+    exponents, constant = _REFINED if refined else _ALONE
+    log_square = np.full(known.depth.shape, constant)
+    for (name, least), exponent in zip(_LEAST.items(), exponents, strict=True):
         log_square += exponent * np.log(getattr(known, name) + least)
     grid = coarser(pair.fixed_box, _SCALE, known.depth.shape)
     return grids.to_image(np.exp(log_square / 2).astype(np.float32), grid)
@@ -82,7 +83,7 @@ def clues(
     further = _displacement_mm(pair, alignment, refine(pair, alignment, (probe,), velocity, progress)) - moved
     lung = mask.cpu().numpy() > 0
     return Clues(
-        further=np.linalg.norm(further, axis=0),
+        further=np.sqrt(_mean_nearby(np.square(further).sum(0), lung, _FURTHER_MM / voxel_mm)),
         bending=_bending(moved, voxel_mm),
         density=density_change(pair, alignment, velocity).abs().cpu().double().numpy(),
         structure=_structure(fixed.cpu().double().numpy(), lung, voxel_mm),
@@ -96,6 +97,12 @@ def _displacement_mm(pair: PreparedPair, alignment: sitk.AffineTransform, veloci
     with torch.no_grad():
         moved = LevelWarp(pair, alignment, _SCALE, velocity.axes, shape).displacement_at_voxels(velocity)
     return moved.cpu().double().numpy() * pair.fixed_box.spacing[0]
+
+
+def _mean_nearby(values: np.ndarray, lung: np.ndarray, sigma: float) -> np.ndarray:
+    """The mean of `values` over the voxels of the lung within a Gaussian window of `sigma` voxels."""
+    weight = ndimage.gaussian_filter(lung.astype(float), sigma)
+    return ndimage.gaussian_filter(np.where(lung, values, 0.0), sigma).clip(min=0.0) / np.maximum(weight, 1e-6)
 
 
 def _bending(displacement: np.ndarray, voxel_mm: float) -> np.ndarray:
