@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.registration import rigid_network
 from LungRecoveryLib.registration.flow import voxel_coordinates
 from LungRecoveryLib.registration.motion6 import rotation_of
 from LungRecoveryLib.registration.networks import build_network
@@ -58,6 +59,27 @@ def test_an_image_is_found_in_itself_where_it_is():
     fixed, _, *masks = pair(1)
     found = build_network(SMALL).eval()(fixed, fixed, *masks)
     assert found.displacement.abs().max() < 0.3
+
+
+def test_cells_around_a_cell_are_those_within_the_radius():
+    shape = (5, 4, 6)
+    cells = torch.tensor([0, 37, 119])
+    numbers, there = rigid_network._around(cells, 2.5, shape)
+    places = voxel_coordinates(shape).flatten(1).T
+    for cell, around, real in zip(cells, numbers, there, strict=True):
+        near = (places - places[cell]).norm(dim=1) <= 2.5
+        assert sorted(around[real].tolist()) == near.nonzero()[:, 0].tolist()
+
+
+def test_scans_that_lie_near_are_looked_at_once_and_nearby(monkeypatch):
+    looks, around = [], rigid_network._around
+    monkeypatch.setattr(rigid_network, "_around", lambda *given: looks.append(given[1]) or around(*given))
+    network = build_network({**SMALL, "passes": 3}).eval()
+    for near, radii in ((False, [1.5, 6.0, 4.0]), (True, [4.0])):
+        looks.clear()
+        found = network(*pair(1), near=near)
+        assert looks == radii
+        assert torch.linalg.det(found.motion[:, :3, :3]).allclose(torch.ones(1), atol=1e-5)
 
 
 def test_tissue_inside_the_mask_is_looked_for_and_all_tissue_without_one():

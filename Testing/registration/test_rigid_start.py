@@ -55,8 +55,8 @@ def test_what_the_network_sees_in_voxels_is_a_motion_in_mm(weights, monkeypatch)
     venous, arterial, _, prepared = given()
     rotation, seen = rotation_of(np.radians(10.0) * np.array([0.6, -0.48, 0.64])), []
 
-    def forward(network, fixed, moving, fixed_mask, moving_mask=None):
-        seen.append(moving)
+    def forward(network, fixed, moving, fixed_mask, moving_mask=None, near=False):
+        seen.append((moving, near))
         motion = torch.eye(4)
         if len(seen) == 2:
             middle = torch.tensor([(n - 1) / 2 for n in fixed.shape[:1:-1]])
@@ -66,7 +66,10 @@ def test_what_the_network_sees_in_voxels_is_a_motion_in_mm(weights, monkeypatch)
 
     monkeypatch.setattr(RigidNet, "forward", forward)
     found = matrix_4x4(learned_start((venous.ct, arterial.ct), prepared, weights))
-    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0][0], seen[1][0])
+    # Where the scans have been laid on each other once, nothing is looked for far away, and at last on smaller voxels.
+    assert [near for _, near in seen] == [False, True, True]
+    assert seen[2][0].shape[2] == round(seen[0][0].shape[2] / 0.7)
     assert np.allclose(found[:3, :3], rotation, atol=1e-5)
     middle = np.append(prepared[0].landmark, 1.0)
     assert np.allclose((found @ middle)[:3], prepared[1].landmark + 4.0, atol=1e-2)  # half a voxel of 8 mm
@@ -76,7 +79,7 @@ def test_the_network_sees_the_scans_with_their_landmarks_on_each_other(weights, 
     venous, arterial, _, prepared = given()
     seen = []
 
-    def forward(network, fixed, moving, fixed_mask, moving_mask=None):
+    def forward(network, fixed, moving, fixed_mask, moving_mask=None, near=False):
         seen.append((fixed, moving, fixed_mask))
         return Prediction(torch.zeros(1), motion=torch.eye(4)[None])
 

@@ -30,8 +30,10 @@ _ROUNDS, _STEPS = 6, 300
 _BONE_HU, _BONE_MM = 200.0, 3.0
 _FAT_HU, _FAT_BEHIND_MM, _FAT_MM = (-180.0, -40.0), 4.0, 1.0
 _TISSUE_HU = (-250.0, 180.0)
-_LEAST_MM, _OPENING = 0.5, 2
-_LEAST_ML = 8.0  # of a piece: a plate that is a little too flat makes smaller ones where nothing is hidden
+_LEAST_MM = 0.25
+# A plate that is a little too flat makes sheets and small pieces where nothing is hidden, least of all along the ribs.
+_OPENING, _LEAST_ML = 2, 8.0
+_COSTAL_OPENING, _COSTAL_LEAST_ML = 1, 2.0
 
 
 def hidden_lung(work: Working, lung: np.ndarray, airway: np.ndarray, forbidden: np.ndarray, lateral: int) -> np.ndarray:
@@ -49,7 +51,10 @@ def hidden_lung(work: Working, lung: np.ndarray, airway: np.ndarray, forbidden: 
 
 def _hidden(work: Working, lung: np.ndarray, airway: np.ndarray, outside: np.ndarray, lateral: int) -> np.ndarray:
     surface = lung & ~ndimage.binary_erosion(lung)
-    doubtful = _beside_consolidation(work, lung, surface) | _bumps(lung, surface, lateral, work.spacing)
+    fine = ndimage.gaussian_filter(lung.astype(np.float32), _FINE_MM / work.spacing)
+    costal, caudal = _facing(fine, lateral)
+    bumps = surface & _bumps(lung, fine, work.spacing) & (costal | caudal)
+    doubtful = _beside_consolidation(work, lung, surface) | bumps
     doubtful = dilate(doubtful, _GROW_MM / work.spacing) & surface & ~dilate(airway, _HILUM_MM / work.spacing)
     if not doubtful.any():
         return doubtful
@@ -59,7 +64,10 @@ def _hidden(work: Working, lung: np.ndarray, airway: np.ndarray, outside: np.nda
     distance = _continued(work, lung, outside, near, hidden)
     dense = (work.hu > _TISSUE_HU[0]) & (work.hu < _TISSUE_HU[1])
     added = (distance < -_LEAST_MM) & near & hidden & dense & ~lung & ~outside
-    return _in_thick_pieces(added, lung, work.voxel_ml)
+    costal = costal[tuple(nearest)]
+    return _in_thick_pieces(added, lung, _OPENING, _LEAST_ML / work.voxel_ml) | _in_thick_pieces(
+        added & costal, lung, _COSTAL_OPENING, _COSTAL_LEAST_ML / work.voxel_ml
+    )
 
 
 def _beside_consolidation(work: Working, lung: np.ndarray, surface: np.ndarray) -> np.ndarray:
@@ -72,22 +80,28 @@ def _beside_consolidation(work: Working, lung: np.ndarray, surface: np.ndarray) 
     return surface & (airless > _DENSE_SHARE * np.maximum(all_of_it, 1e-3))
 
 
-def _bumps(lung: np.ndarray, surface: np.ndarray, lateral: int, spacing: float) -> np.ndarray:
-    """Where something small bulges from chest wall or diaphragm into the lung, (z, y, x) bool.
+def _facing(fine: np.ndarray, lateral: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the surface of a lung faces the chest wall, and where the diaphragm, (z, y, x) bool each.
 
-    Neither wall nor dome is as round as a lesion; on the mediastinum vessels are, and its surface is left alone.
+    `fine` (z, y, x) is the lung as a smoothed mask.
     """
-    fine = ndimage.gaussian_filter(lung.astype(np.float32), _FINE_MM / spacing)
-    coarse = ndimage.gaussian_filter(lung.astype(np.float32), _COARSE_MM / spacing, truncate=3.0)
-    # At a surface of mean curvature H a mask smoothed by sigma is 1/2 + sigma H / sqrt(2 pi).
-    curvature = (fine - 0.5) * np.sqrt(2 * np.pi) / _FINE_MM
-    trend = (coarse - 0.5) * np.sqrt(2 * np.pi) / _COARSE_MM
     outward = -np.stack(np.gradient(fine))
     outward /= np.maximum(np.linalg.norm(outward, axis=0), 1e-6)
     sideways = outward[2] * lateral
     costal = (sideways > -_MEDIAL) & ((outward[1] > 0) | (sideways > _SIDEWAYS))
-    small = (curvature > 1 / _BUMP_RADIUS_MM) & (curvature - trend > 1 / _STANDING_OUT_MM)
-    return surface & small & (costal | (outward[0] < -_CAUDAL))
+    return costal, outward[0] < -_CAUDAL
+
+
+def _bumps(lung: np.ndarray, fine: np.ndarray, spacing: float) -> np.ndarray:
+    """Where something small bulges into the lung, (z, y, x) bool.
+
+    Neither chest wall nor dome is as round as a lesion; on the mediastinum vessels are.
+    """
+    coarse = ndimage.gaussian_filter(lung.astype(np.float32), _COARSE_MM / spacing, truncate=3.0)
+    # At a surface of mean curvature H a mask smoothed by sigma is 1/2 + sigma H / sqrt(2 pi).
+    curvature = (fine - 0.5) * np.sqrt(2 * np.pi) / _FINE_MM
+    trend = (coarse - 0.5) * np.sqrt(2 * np.pi) / _COARSE_MM
+    return (curvature > 1 / _BUMP_RADIUS_MM) & (curvature - trend > 1 / _STANDING_OUT_MM)
 
 
 def _continued(
@@ -173,11 +187,12 @@ def _second_differences(domain: np.ndarray) -> sparse.csr_matrix:
     return sparse.vstack(blocks).tocsr()
 
 
-def _in_thick_pieces(added: np.ndarray, lung: np.ndarray, voxel_ml: float) -> np.ndarray:
-    """`added` (z, y, x) bool without thin sheets, which are the plate's own error, and without what touches no lung."""
-    joined = added | (ndimage.binary_dilation(added, iterations=_OPENING + 1) & lung)
-    added = added & dilate(ndimage.binary_opening(joined, ball(_OPENING)) & added, 1.5)
+def _in_thick_pieces(added: np.ndarray, lung: np.ndarray, opening: int, least: float) -> np.ndarray:
+    """`added` (z, y, x) bool without thin sheets, which are the plate's own error, and without pieces of fewer than
+    `least` voxels or that touch no lung."""
+    joined = added | (ndimage.binary_dilation(added, iterations=opening + 1) & lung)
+    added = added & dilate(ndimage.binary_opening(joined, ball(opening)) & added, 1.5)
     labels, sizes = components(added)
     touching = np.zeros(len(sizes), bool)
     touching[np.unique(labels[ndimage.binary_dilation(lung)])] = True
-    return (touching & (sizes * voxel_ml > _LEAST_ML))[labels]
+    return (touching & (sizes > least))[labels]

@@ -11,7 +11,10 @@ from ..grids import AIR_HU, Grid, crop, grid_of, resample, resample_mask, to_arr
 from .working import Working, ball, bounding_box, dilate
 
 _BAND_MM = 2.0  # how far the native surface may lie from the coarse one
-_TISSUE_HU = 30.0
+_TISSUE_HU = (-110.0, 60.0)  # between fat and muscle
+_SOFT_HU = (-200.0, 180.0)
+_FREE = 2.0  # voxels from the surface: free of its blur
+_LUNG_SIGMA_MM, _TISSUE_SIGMA_MM = 8.0, 5.0
 _THRESHOLDS = (-500.0, -200.0)
 _SLAB_VOXELS = 12_000_000
 
@@ -80,7 +83,7 @@ def _maps(coarse: Coarse) -> dict[str, sitk.Image]:
     filled = dilate(filled, 1.0) & lungs & ~air
     maps = {
         "depth": (depth * work.spacing).astype(np.float32),
-        "threshold": _threshold(work.hu[window], air, work.spacing),
+        "threshold": _threshold(work.hu[window], air, outward, work.spacing),
         "filled": filled.astype(np.float32),
         "field": ndimage.binary_erosion(work.field[window], iterations=2, border_value=1).astype(np.float32),
         "other": other.astype(np.float32),
@@ -89,14 +92,23 @@ def _maps(coarse: Coarse) -> dict[str, sitk.Image]:
     return {name: to_image(array, grid) for name, array in maps.items()}
 
 
-def _threshold(hu: np.ndarray, air: np.ndarray, spacing: float) -> np.ndarray:
-    """Halfway between the mean HU of the aerated lung nearby (within about a centimetre) and soft tissue."""
-    inner = ndimage.binary_erosion(air, ball(1))
-    sigma = 8.0 / spacing
-    weight = ndimage.gaussian_filter(inner.astype(np.float32), sigma, truncate=3.0) + 1e-6
-    typical = float(np.median(hu[inner])) if inner.any() else -800.0
-    level = ndimage.gaussian_filter(np.where(inner, hu, 0.0).astype(np.float32), sigma, truncate=3.0) + 1e-6 * typical
-    return np.clip((level / weight + _TISSUE_HU) / 2, *_THRESHOLDS).astype(np.float32)
+def _threshold(hu: np.ndarray, air: np.ndarray, outward: np.ndarray, spacing: float) -> np.ndarray:
+    """Halfway between the mean HU of the aerated lung nearby and that of the soft tissue nearby, (z, y, x) float32.
+
+    `outward` is how many voxels outside the lungs a voxel lies.
+    """
+    lung = _level(hu, ndimage.binary_erosion(air, ball(1)), _LUNG_SIGMA_MM / spacing, -800.0)
+    soft = (outward >= _FREE) & (hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1])
+    tissue = _level(hu, soft, _TISSUE_SIGMA_MM / spacing, 30.0).clip(*_TISSUE_HU)
+    return np.clip((lung + tissue) / 2, *_THRESHOLDS).astype(np.float32)
+
+
+def _level(hu: np.ndarray, of: np.ndarray, sigma: float, default: float) -> np.ndarray:
+    """The mean HU of the voxels `of` (z, y, x) bool within a Gaussian window, their median far from all of them."""
+    typical = float(np.median(hu[of])) if of.any() else default
+    weight = ndimage.gaussian_filter(of.astype(np.float32), sigma, truncate=3.0) + 1e-6
+    level = ndimage.gaussian_filter(np.where(of, hu, 0.0).astype(np.float32), sigma, truncate=3.0) + 1e-6 * typical
+    return level / weight
 
 
 def _native_window(coarse: Coarse, grid: Grid) -> tuple[slice, slice, slice]:

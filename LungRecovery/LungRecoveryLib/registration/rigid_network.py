@@ -63,10 +63,11 @@ class RigidNet(nn.Module):
         """Whether the convolutions run in bf16; motions never do."""
         self.mixed_precision = on
 
-    def forward(self, fixed, moving, fixed_mask, moving_mask=None) -> Prediction:
+    def forward(self, fixed, moving, fixed_mask, moving_mask=None, near: bool = False) -> Prediction:
         """The prediction with its `motion` (n, 4, 4); the fixed mask says what is looked for, the moving one nothing.
 
-        In training there is one pass, whose descriptions are the prediction's.
+        In training there is one pass, whose descriptions are the prediction's; likewise for scans that lie `near` one
+        another already, whose cells are not looked for everywhere.
         """
         shape = tuple(fixed.shape[2:])
         voxels = flow.voxel_coordinates(shape, device=fixed.device)
@@ -74,10 +75,10 @@ class RigidNet(nn.Module):
         described = self.describe(fixed), self.describe(moving)
         wanted = wanted_cells(fixed, fixed_mask, _MOST_IN_TRAINING if self.training else _MOST_CELLS)
         theirs, stages = described[1], []
-        for number in range(1 if self.training else self.passes):
+        for number in range(1 if self.training or near else self.passes):
             if number:
                 theirs = self.describe(flow.warp(moving, moved(motion, voxels), padding="zeros"))
-            reach = _REACH[min(number, len(_REACH) - 1)]
+            reach = _REACH[-1 if near else min(number, len(_REACH) - 1)]
             motion = motion @ self._motion(described[0], theirs, wanted, reach)
             stages.append((moved(motion, voxels) - voxels, 1))
         displacement = stages[-1][0]
@@ -109,19 +110,24 @@ class RigidNet(nn.Module):
 
     def _motion(self, ours, theirs, wanted: list[torch.Tensor], reach: float | None) -> torch.Tensor:
         """The motions (n, 4, 4) nearest to where the wanted cells lie in the moving image."""
-        places = flow.voxel_coordinates(tuple(ours.shape[2:]), device=ours.device).flatten(1)
+        shape = tuple(ours.shape[2:])
+        places = flow.voxel_coordinates(shape, device=ours.device).flatten(1).T
         motions = []
         for number, cells in enumerate(wanted):
-            likeness = ours[number].flatten(1)[:, cells].T @ theirs[number].flatten(1)
-            if reach is not None:
-                far = torch.cdist(places[:, cells].T, places.T) > reach
-                likeness = likeness.masked_fill(far, -torch.inf)
-            share = likeness.softmax(1)
-            near = torch.cdist(places[:, share.argmax(1)].T, places.T) <= _NEAR
-            share = share * near
+            sought, among = ours[number].flatten(1).T[cells], theirs[number].flatten(1).T
+            if reach is None:
+                share = (sought @ among.T).softmax(1)
+                where, there = _around(share.argmax(1), _NEAR, shape)
+                share = share.gather(1, where) * there
+            else:
+                where, there = _around(cells, reach, shape)
+                likeness = (among[where] @ sought[:, :, None])[:, :, 0]
+                share = likeness.masked_fill(~there, -torch.inf).softmax(1)
+                best = places[where.gather(1, share.argmax(1, keepdim=True))]
+                share = share * ((places[where] - best).square().sum(2) <= _NEAR**2)
             sure = share.sum(1)
-            found = (share @ places.T / sure[:, None].clamp(min=1e-9)).T
-            motions.append(_robust_motion(places[:, cells] * CELL, found * CELL, sure))
+            found = (share[:, :, None] * places[where]).sum(1) / sure[:, None].clamp(min=1e-9)
+            motions.append(_robust_motion(places[cells].T * CELL, found.T * CELL, sure))
         return torch.cat(motions)
 
 
@@ -231,6 +237,19 @@ def wanted_cells(fixed: torch.Tensor, mask: torch.Tensor, most: int) -> list[tor
     # What is neither organ nor tissue anywhere (a scan of noise) is looked for wherever it is.
     chosen = [next(cells for cells in (i, t, t | True) if cells.any()) for i, t in zip(inside, tissue, strict=True)]
     return [_evenly(cells.nonzero()[:, 0], most) for cells in chosen]
+
+
+def _around(cells: torch.Tensor, radius: float, shape: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The numbers (k, m) of the cells of a grid of `shape` (z, y, x) within a radius of each of `cells` (k,), and
+    whether these are on the grid, bool (k, m); the numbers of those that are not mean nothing."""
+    steps = torch.arange(-int(radius), int(radius) + 1, device=cells.device)
+    ball = torch.cartesian_prod(steps, steps, steps)
+    ball = ball[ball.square().sum(1) <= radius**2]
+    size = torch.tensor(shape, device=cells.device)
+    index = torch.stack(torch.unravel_index(cells, shape), dim=1)[:, None] + ball
+    there = ((index >= 0) & (index < size)).all(2)
+    z, y, x = index.clamp(torch.zeros_like(size), size - 1).unbind(2)
+    return (z * shape[1] + y) * shape[2] + x, there
 
 
 def _evenly(numbers: torch.Tensor, most: int) -> torch.Tensor:
