@@ -16,6 +16,8 @@ _STEPS = 25
 _SCALE = 6
 _RATE = 0.02
 
+Extent = tuple[np.ndarray, np.ndarray]
+
 
 def align_lungs(pair: PreparedPair, progress=lambda fraction: None) -> sitk.AffineTransform:
     """Align the lungs of a prepared pair by an affine transform, fixed to moving, LPS mm.
@@ -23,7 +25,8 @@ def align_lungs(pair: PreparedPair, progress=lambda fraction: None) -> sitk.Affi
     The starts (lung extents, lung centres, tops of the lungs, the scanner's own frame) are compared by the similarity
     they reach; the best is optimised with six, then with twelve parameters on images averaged over `_SCALE` voxels.
     """
-    starts = _starts(pair)
+    extent = _lung_extent(pair.fixed_lungs)
+    starts = _starts(extent, _lung_extent(pair.moving_lungs))
     fixed, moving, mask = pair.level(_SCALE)
     similarity = losses.Lncc(fixed, mask)
 
@@ -33,16 +36,16 @@ def align_lungs(pair: PreparedPair, progress=lambda fraction: None) -> sitk.Affi
 
     best = min(starts, key=loss_of)
     for stage, parameters in enumerate((6, 12)):
-        candidate = _optimise(pair, best, parameters, similarity, moving, lambda f, s=stage: progress((s + f) / 2))
+        tell = lambda f, s=stage: progress((s + f) / 2)
+        candidate = _optimise(pair, extent, best, parameters, similarity, moving, tell)
         # Optimisation never makes an alignment worse than its start.
         best = min(best, candidate, key=loss_of)
     return best
 
 
-def _starts(pair: PreparedPair) -> list[sitk.AffineTransform]:
+def _starts(fixed: Extent, moving: Extent) -> list[sitk.AffineTransform]:
     """Affine transforms to start from, extents first: it wins where all are equally similar."""
-    low_f, high_f = _lung_extent(pair.fixed_lungs)
-    low_m, high_m = _lung_extent(pair.moving_lungs)
+    (low_f, high_f), (low_m, high_m) = fixed, moving
     centre_f, centre_m = (low_f + high_f) / 2, (low_m + high_m) / 2
     scale = np.clip((high_m - low_m) / (high_f - low_f), 0.5, 2.0)
     tops = centre_m - centre_f
@@ -70,10 +73,11 @@ def matrix_and_offset(transform: sitk.AffineTransform) -> tuple[np.ndarray, np.n
     return matrix, np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
 
 
-def _lung_extent(lungs: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+def _lung_extent(lungs: sitk.Image) -> Extent:
     """Lowest and highest LPS coordinates (3,) of a mask, its outermost 0.1 % of voxels left out."""
     points = grids.grid_of(lungs).points(np.argwhere(sitk.GetArrayViewFromImage(lungs) != 0)[:, ::-1])
-    return np.percentile(points, 0.1, axis=0), np.percentile(points, 99.9, axis=0)
+    low, high = np.percentile(points, (0.1, 99.9), axis=0)
+    return low, high
 
 
 def _warped(pair: PreparedPair, transform: sitk.AffineTransform, moving: torch.Tensor, shape) -> torch.Tensor:
@@ -81,9 +85,9 @@ def _warped(pair: PreparedPair, transform: sitk.AffineTransform, moving: torch.T
     return flow.warp(moving, pair.moving_coordinates(pair.positions(_SCALE, shape), matrix, offset, _SCALE))
 
 
-def _optimise(pair, start, parameters, similarity, moving, progress) -> sitk.AffineTransform:
+def _optimise(pair, extent: Extent, start, parameters, similarity, moving, progress) -> sitk.AffineTransform:
     """Adam on rotation and translation (6) or on all twelve numbers of the affine, about the fixed lungs' centre."""
-    low, high = _lung_extent(pair.fixed_lungs)
+    low, high = extent
     centre = (low + high) / 2
     radius = float(np.linalg.norm(high - low)) / 4
     start_matrix, start_offset = matrix_and_offset(start)
