@@ -77,6 +77,21 @@ def test_the_lumen_is_drawn_to_its_edge(shapes, noise):
     assert found[masks["dense"]].mean() < 0.12
 
 
+def test_a_thin_vessel_is_not_widened(shapes):
+    """Blur lowers its middle, but a voxel with less than a quarter of blood is none of it."""
+    _, lungs, _ = phantom(shapes)
+    points = shapes["lps"](grid_of(lungs))
+    hu = np.where(to_array(lungs) > 0, -860.0, 40.0)
+    hu[shapes["tube"](points, (-40, -20, -30), (40, 20, 30), 1.4)] = 40.0
+    hu = ndimage.gaussian_filter(hu, 0.9)
+    found = to_array(segment_vessels(to_image(hu.astype(np.int16), lungs), lungs)) > 0
+    inner = ndimage.binary_erosion(to_array(lungs) > 0, iterations=4)
+    share = (hu + 860.0) / 900.0
+    assert 0.1 < share[found & inner].max() < 0.8
+    assert (share[found & inner] > 0.22).all()
+    assert found[inner & (share > 0.35)].mean() > 0.95
+
+
 def test_in_ground_glass_vessels_are_followed_and_lobules_left(shapes):
     """A thin vessel that runs into ground glass is found in it; dense lobules without a vessel are none."""
     grid = phantom(shapes)[1]
