@@ -50,7 +50,7 @@ _DEGREES, _SHIFT_MM = 30.0, 50.0
 
 @dataclass(eq=False)
 class _Trunk:
-    """A scan in HU, its organ (non-zero), and the rigid map from the other scans' common frame to it."""
+    """A scan in HU, its organ (non-zero), and the rigid map from the body's own frame to where the scan shows it."""
 
     image: sitk.Image
     organ: sitk.Image
