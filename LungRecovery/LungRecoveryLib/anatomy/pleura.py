@@ -30,10 +30,9 @@ _ROUNDS, _STEPS = 6, 300
 _BONE_HU, _BONE_MM = 200.0, 3.0
 _FAT_HU, _FAT_BEHIND_MM, _FAT_MM = (-180.0, -40.0), 4.0, 1.0
 _TISSUE_HU = (-250.0, 180.0)
-_LEAST_MM = 0.25
 # A plate that is a little too flat makes sheets and small pieces where nothing is hidden, least of all along the ribs.
-_OPENING, _LEAST_ML = 2, 8.0
-_COSTAL_OPENING, _COSTAL_LEAST_ML = 1, 2.0
+_LEAST_MM, _OPENING, _LEAST_ML = 0.5, 2, 8.0
+_COSTAL_LEAST_MM, _COSTAL_OPENING, _COSTAL_LEAST_ML = 0.25, 1, 2.0
 
 
 def hidden_lung(work: Working, lung: np.ndarray, airway: np.ndarray, forbidden: np.ndarray, lateral: int) -> np.ndarray:
@@ -63,10 +62,11 @@ def _hidden(work: Working, lung: np.ndarray, airway: np.ndarray, outside: np.nda
     near = dilate(doubtful, _REACH_MM / work.spacing)
     distance = _continued(work, lung, outside, near, hidden)
     dense = (work.hu > _TISSUE_HU[0]) & (work.hu < _TISSUE_HU[1])
-    added = (distance < -_LEAST_MM) & near & hidden & dense & ~lung & ~outside
-    costal = costal[tuple(nearest)]
-    return _in_thick_pieces(added, lung, _OPENING, _LEAST_ML / work.voxel_ml) | _in_thick_pieces(
-        added & costal, lung, _COSTAL_OPENING, _COSTAL_LEAST_ML / work.voxel_ml
+    possible = near & hidden & dense & ~lung & ~outside
+    costal = costal[tuple(nearest)] & possible
+    anywhere = _in_thick_pieces(possible & (distance < -_LEAST_MM), lung, _OPENING, _LEAST_ML / work.voxel_ml)
+    return anywhere | _in_thick_pieces(
+        costal & (distance < -_COSTAL_LEAST_MM), lung, _COSTAL_OPENING, _COSTAL_LEAST_ML / work.voxel_ml
     )
 
 
