@@ -4,7 +4,6 @@ import gzip
 import math
 import os
 import re
-import struct
 import zlib
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from LungRecoveryLib.errors import BadInput
 MINIMUM_VOXELS = 5
 MOST_VOXELS = 4_000_000_000
 _BEST_DEFLATE = 1032  # how many bytes a byte of a compressed file can stand for, at most
-_GZIP, _HEADER = 31, 352  # zlib's name for the format of gzip; bytes before the voxels of a NIfTI file
-_START = 4096  # bytes of a compressed file that hold that header
+_GZIP = 31  # zlib's name for the format of gzip
+_HEADER_BYTES = 348  # of a NIfTI file
 _LAST_LINE = 8192  # bytes that hold the last line of a transform as text, and more
 _MOST_EXTRA = 1 << 27  # bytes after the voxels, which some programs leave
 _FORMATS = {
@@ -70,24 +69,31 @@ def read_image(path: str | Path) -> sitk.Image:
 def read_layer(path: Path) -> sitk.Image:
     """An image of a study, as `write_image` left it (.nii.gz); raises BadInput where it is gone or damaged.
 
-    ITK takes a compressed file that was cut short or changed for whole, with zeros or nonsense in it: so the checksum
-    of what it read is compared with the one at the file's end. Several threads may read at a time.
+    Several threads may read at a time: none of ITK's readers is used, which are not made for that. They would also
+    take a compressed file that was cut short or changed for whole, with zeros or nonsense in it.
     """
+    import nibabel
+
     if not path.is_file():
         raise BadInput(f"{path} is gone: analyse the scans again")
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")  # or SimpleITK asks HDF5's reader first, which must not run beside another one
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
-        packed = path.read_bytes()
-        plausible = math.prod(reader.GetSize()) <= _BEST_DEFLATE * len(packed)  # before memory is taken for them
-        image = reader.Execute() if plausible else None
-        if image is None or not _is_whole(packed, image):
-            raise ValueError(path)
-    except (RuntimeError, ValueError, zlib.error) as error:
+        content = zlib.decompress(path.read_bytes(), _GZIP)  # compares checksum and length
+        header = nibabel.Nifti1Header(content[:_HEADER_BYTES])
+        shape = header.get_data_shape()[::-1]
+        voxels = np.frombuffer(content, header.get_data_dtype(), offset=int(header["vox_offset"])).reshape(shape)
+    except (OSError, ValueError, zlib.error, nibabel.spatialimages.HeaderDataError) as error:
         raise BadInput(f"{path} cannot be read: analyse the scans again") from error
+    image = sitk.GetImageFromArray(voxels)
+    _place(image, header.get_best_affine(), header.get_zooms())
     return image
+
+
+def _place(image: sitk.Image, voxel_to_ras: np.ndarray, spacing: tuple[float, ...]) -> None:
+    """Put an image where a (4, 4) matrix takes voxel indices (i, j, k) to RAS mm."""
+    lps = np.diag([-1.0, -1.0, 1.0]) @ voxel_to_ras[:3]
+    image.SetSpacing([float(s) for s in spacing])
+    image.SetDirection((lps[:, :3] / np.linalg.norm(lps[:, :3], axis=0)).ravel().tolist())
+    image.SetOrigin(lps[:, 3].tolist())
 
 
 def read_stored_transform(path: Path) -> sitk.Transform:
@@ -98,15 +104,6 @@ def read_stored_transform(path: Path) -> sitk.Transform:
         return sitk.ReadTransform(str(path))
     except RuntimeError as error:
         raise BadInput(f"{path} cannot be read: analyse the scans again") from error
-
-
-def _is_whole(packed: bytes, image: sitk.Image) -> bool:
-    """Whether the header and the voxels (of an image as read, its numbers not scaled) are what was compressed."""
-    header = zlib.decompressobj(_GZIP).decompress(packed[:_START], _HEADER)
-    voxels = sitk.GetArrayViewFromImage(image)
-    checksum, length = struct.unpack("<II", packed[-8:])
-    whole = zlib.crc32(voxels, zlib.crc32(header)) == checksum
-    return whole and (len(header) + voxels.nbytes) % 2**32 == length
 
 
 def check_plausible(path: Path, name: str) -> None:
