@@ -23,6 +23,7 @@ from ..grids import (
     window,
     with_spacing,
 )
+from ..nearby import sums_nearby
 from .scale import scale_offset
 from .tubes import parenchyma
 from .working import components
@@ -130,18 +131,16 @@ def _rough(hu: np.ndarray, pure: np.ndarray, found: np.ndarray, solid: np.ndarra
     aerated = pure & ~found
     inner = pure & found & ~ndimage.binary_dilation(solid, iterations=_FROM_SOLID) & ~ndimage.binary_dilation(~found)
     noise = 1.4826 * float(np.median(np.abs(_detail(hu, aerated, grid)[aerated]))) if aerated.any() else 0.0
-    detail = np.where(inner, np.clip(_detail(hu, inner, grid), -_LINE_HU, _LINE_HU), 0.0)
-    weight = ndimage.gaussian_filter(inner.astype(np.float32), wide, truncate=2.5)
-    power = ndimage.gaussian_filter(detail * detail, wide, truncate=2.5)
+    detail = np.clip(_detail(hu, inner, grid), -_LINE_HU, _LINE_HU)
+    power, weight = sums_nearby(detail * detail, inner, wide)
     return np.sqrt(power / np.maximum(weight, 1e-3)) > max(_ROUGH_HU, _ROUGH_NOISE * noise)
 
 
 def _detail(hu: np.ndarray, part: np.ndarray, grid: Grid) -> np.ndarray:
     """How much the voxels of a part differ from the part's mean around them, HU (z, y, x) float32."""
     fine = [_ROUGH_MM / s for s in grid.spacing[::-1]]
-    weight = ndimage.gaussian_filter(part.astype(np.float32), fine, truncate=2.5)
-    mean = ndimage.gaussian_filter(np.where(part, hu, 0.0).astype(np.float32), fine, truncate=2.5)
-    return hu - mean / np.maximum(weight, 1e-3)
+    total, weight = sums_nearby(hu, part, fine)
+    return hu - total / np.maximum(weight, 1e-3)
 
 
 def _carried(hu: np.ndarray, known: np.ndarray, grid: Grid) -> np.ndarray:
@@ -150,10 +149,9 @@ def _carried(hu: np.ndarray, known: np.ndarray, grid: Grid) -> np.ndarray:
     missing = np.ones_like(known)
     for width in (_FILL_MM, 2.0 * _FILL_MM, 4.0 * _FILL_MM):
         sigma = [width / s for s in grid.spacing[::-1]]
-        weight = ndimage.gaussian_filter(known.astype(np.float32), sigma, truncate=3.0)
-        value = ndimage.gaussian_filter(np.where(known, hu, 0.0).astype(np.float32), sigma, truncate=3.0)
+        total, weight = sums_nearby(hu, known, sigma, truncate=3.0)
         usable = missing & (weight > 0.05)
-        result[usable] = value[usable] / weight[usable]
+        result[usable] = total[usable] / weight[usable]
         missing &= ~usable
     return result
 

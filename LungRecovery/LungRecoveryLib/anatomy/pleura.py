@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
+from ..nearby import sums_nearby
 from .working import Working, ball, bounding_box, components, dilate
 
 _REACH_MM = 34.0  # how far behind a doubtful surface lung is looked for
@@ -75,8 +76,7 @@ def _beside_consolidation(work: Working, lung: np.ndarray, surface: np.ndarray) 
     depth = ndimage.distance_transform_edt(lung) * work.spacing
     shell = lung & (depth > _SHELL_MM[0]) & (depth < _SHELL_MM[1])
     sigma = _SHARE_SIGMA_MM / work.spacing
-    all_of_it = ndimage.gaussian_filter(shell.astype(np.float32), sigma, truncate=2.5)
-    airless = ndimage.gaussian_filter((shell & (work.hu > _DENSE_HU)).astype(np.float32), sigma, truncate=2.5)
+    airless, all_of_it = sums_nearby(work.hu > _DENSE_HU, shell, sigma)
     return surface & (airless > _DENSE_SHARE * np.maximum(all_of_it, 1e-3))
 
 

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..grids import AIR_HU, Grid, crop, grid_of, resample, resample_mask, to_array, to_image
+from ..nearby import sums_nearby
 from .working import Working, ball, bounding_box, dilate
 
 _BAND_MM = 2.0  # how far the native surface may lie from the coarse one
@@ -106,9 +107,8 @@ def _threshold(hu: np.ndarray, air: np.ndarray, outward: np.ndarray, spacing: fl
 def _level(hu: np.ndarray, of: np.ndarray, sigma: float, default: float) -> np.ndarray:
     """The mean HU of the voxels `of` (z, y, x) bool within a Gaussian window, their median far from all of them."""
     typical = float(np.median(hu[of])) if of.any() else default
-    weight = ndimage.gaussian_filter(of.astype(np.float32), sigma, truncate=3.0) + 1e-6
-    level = ndimage.gaussian_filter(np.where(of, hu, 0.0).astype(np.float32), sigma, truncate=3.0) + 1e-6 * typical
-    return level / weight
+    total, weight = sums_nearby(hu, of, sigma, truncate=3.0)
+    return (total + 1e-6 * typical) / (weight + 1e-6)
 
 
 def _native_window(coarse: Coarse, grid: Grid) -> tuple[slice, slice, slice]:

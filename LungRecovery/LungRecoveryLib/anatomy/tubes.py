@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..grids import Grid
+from ..nearby import sums_nearby
 
 _PARENCHYMA_SPREAD_HU = 120.0  # healthy lung is not denser than the scan's median by more
 _PARENCHYMA_HU = (-750.0, -500.0)
@@ -25,9 +26,8 @@ def parenchyma(hu: np.ndarray, inside: np.ndarray, spacing: float) -> np.ndarray
     typical = float(np.median(hu[inside]))
     aerated = inside & (hu < np.clip(typical + _PARENCHYMA_SPREAD_HU, *_PARENCHYMA_HU))
     sigma = _NEARBY_MM / spacing
-    weight = ndimage.gaussian_filter(aerated.astype(np.float32), sigma, truncate=2.5) + 1e-3
-    total = ndimage.gaussian_filter(np.where(aerated, hu, 0).astype(np.float32), sigma, truncate=2.5)
-    return (total + 1e-3 * min(typical, _PARENCHYMA_HU[1])) / weight
+    total, weight = sums_nearby(hu, aerated, sigma)
+    return (total + 1e-3 * min(typical, _PARENCHYMA_HU[1])) / (weight + 1e-3)
 
 
 def curvatures(image: np.ndarray, at: np.ndarray, scale: float, spacing: float) -> tuple[np.ndarray, np.ndarray]:

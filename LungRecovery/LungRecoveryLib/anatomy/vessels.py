@@ -23,6 +23,7 @@ from ..grids import (
     to_array,
     to_image,
 )
+from ..nearby import sums_nearby
 from .tubes import curvatures, parenchyma, tube_spacing, without_border
 from .working import ball, bounding_box, components, dilate
 
@@ -198,16 +199,16 @@ def _lesions(
     the hila, where the great vessels crowd, the window is twice as wide.
     """
     dense = inside & (hu > np.maximum(_ABNORMAL_HU, base + 2 * _CONTRAST_HU))
-    share = _local_mean(dense.astype(np.float32), inside, _WINDOW_MM / spacing)
+    share = _local_mean(dense, inside, _WINDOW_MM / spacing)
     if hila.any():
-        share = np.where(hila, _local_mean(dense.astype(np.float32), inside, 2 * _WINDOW_MM / spacing), share)
+        share = np.where(hila, _local_mean(dense, inside, 2 * _WINDOW_MM / spacing), share)
     core = dense & (share > _LESION_SHARE)
     # Ground glass away from anything as dense as blood cannot be the blurred wall of a vessel: a narrower window does.
     glass = dense & ~ndimage.binary_dilation(hu > _BLOOD_HU, ball(1))
-    core |= glass & (_local_mean(glass.astype(np.float32), inside, _GLASS_WINDOW_MM / spacing) > _GLASS_SHARE)
+    core |= glass & (_local_mean(glass, inside, _GLASS_WINDOW_MM / spacing) > _GLASS_SHARE)
     labels, sizes = components(core)
     core = (sizes * spacing**3 / 1000 >= _LESION_ML)[labels]
-    own = _local_mean(np.where(dense, hu, 0.0).astype(np.float32), dense, _WINDOW_MM / spacing)
+    own = _local_mean(hu, dense, _WINDOW_MM / spacing)
     # The share falls towards a lesion's edge: what lies within the window's width of its core is still lesion.
     near = dilate(core, (_WINDOW_MM + _RIM_MM) / spacing)
     near |= dilate(core & hila, (2 * _WINDOW_MM + _RIM_MM) / spacing)
@@ -216,14 +217,13 @@ def _lesions(
 
 def _solid_nearby(hu: np.ndarray, inside: np.ndarray, spacing: float) -> np.ndarray:
     """Where much of the lung around is as dense as consolidation or a thick vessel, (z, y, x) bool."""
-    solid = (inside & (hu > _DENSE_HU)).astype(np.float32)
-    return _local_mean(solid, inside, _SOLID_WINDOW_MM / spacing) > _SOLID_SHARE
+    return _local_mean(hu > _DENSE_HU, inside, _SOLID_WINDOW_MM / spacing) > _SOLID_SHARE
 
 
-def _local_mean(values: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
-    """The mean of `values` (0 outside) over the voxels `inside` within a Gaussian window of `sigma` voxels."""
-    weight = ndimage.gaussian_filter(inside.astype(np.float32), sigma, truncate=2.5)
-    return ndimage.gaussian_filter(values, sigma, truncate=2.5) / np.maximum(weight, 0.05)
+def _local_mean(values: np.ndarray, of: np.ndarray, sigma: float) -> np.ndarray:
+    """The mean of `values` over the voxels `of` within a Gaussian window of `sigma` voxels; less where few are near."""
+    total, number = sums_nearby(values, of, sigma)
+    return total / np.maximum(number, 0.05)
 
 
 def _hila(wide: np.ndarray, lungs: np.ndarray, spacing: float) -> np.ndarray:

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..grids import crop_to_mask, grid_of, to_image, window
+from ..nearby import sums_nearby
 
 _TISSUE_HU = (-20.0, 110.0)
 _BODY_MM = 15.0  # around the lungs that is looked at
@@ -77,9 +78,8 @@ def _flat_tissue(plane: np.ndarray, sigma: list[float]) -> tuple[np.ndarray, np.
     steps = np.maximum(*(np.abs(np.gradient(smooth, axis=axis)) for axis in (0, 1)))
     tissue &= steps < _FLAT_HU
     flat = ndimage.binary_erosion(tissue, iterations=2)
-    weight = ndimage.gaussian_filter(tissue.astype(np.float32), sigma)
-    trend = ndimage.gaussian_filter(np.where(tissue, plane, 0.0), sigma) / np.maximum(weight, 1e-3)
-    return flat, plane - trend
+    total, weight = sums_nearby(plane, tissue, sigma, truncate=4.0)
+    return flat, plane - total / np.maximum(weight, 1e-3)
 
 
 def _correlation_mm(neighbours: float, spacing: float) -> float:

@@ -19,6 +19,7 @@ from ..grids import (
     window,
     with_spacing,
 )
+from ..nearby import sums_nearby
 
 WORKING_MM = 1.5  # finer scans are averaged to this: their noise is larger and lesions are not smaller
 _MARGIN_MM = 8.0
@@ -99,8 +100,7 @@ def smoothed(values: np.ndarray, known: np.ndarray, sigma: list[float]) -> np.nd
 
     `sigma` in voxels along (z, y, x). NaN where nothing known is near.
     """
-    weight = ndimage.gaussian_filter(known.astype(np.float32), sigma, truncate=3.0)
-    total = ndimage.gaussian_filter(np.where(known, values, 0.0).astype(np.float32), sigma, truncate=3.0)
+    total, weight = sums_nearby(values, known, sigma, truncate=3.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(weight > 1e-3, total / weight, np.nan).astype(np.float32)
 

@@ -15,6 +15,7 @@ import torch
 from scipy import ndimage
 
 from .. import grids
+from ..nearby import sums_nearby
 from .predict import coarser
 from .prepare import PreparedPair
 from .refine import CHANGE_SCALE, Level, LevelWarp, density_change, refine
@@ -101,8 +102,8 @@ def _displacement_mm(pair: PreparedPair, alignment: sitk.AffineTransform, veloci
 
 def _mean_nearby(values: np.ndarray, lung: np.ndarray, sigma: float) -> np.ndarray:
     """The mean of `values` over the voxels of the lung within a Gaussian window of `sigma` voxels."""
-    weight = ndimage.gaussian_filter(lung.astype(float), sigma)
-    return ndimage.gaussian_filter(np.where(lung, values, 0.0), sigma).clip(min=0.0) / np.maximum(weight, 1e-6)
+    total, weight = sums_nearby(values, lung, sigma, truncate=4.0)
+    return total.clip(min=0.0) / np.maximum(weight, 1e-6)
 
 
 def _bending(displacement: np.ndarray, voxel_mm: float) -> np.ndarray:
