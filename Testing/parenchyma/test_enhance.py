@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from LungRecoveryLib.grids import grid_of, to_array, window
 from LungRecoveryLib.parenchyma.baseline import Baseline, estimate_baseline
 from LungRecoveryLib.parenchyma.enhance import enhanced_image, excess_of, find_lesions, native_excess
-from LungRecoveryLib.parenchyma.tissue import tissue_of
+from LungRecoveryLib.parenchyma.tissue import distance_mm, tissue_of
 
 PLACES = [(-60, 20, 5), (-50, -25, -15), (58, 5, 10), (62, 30, -10)]
 
@@ -55,6 +55,36 @@ def test_a_healthy_lung_shows_next_to_nothing(chest):
         baseline = estimate_baseline(tissue)
         found = find_lesions(tissue, excess_of(tissue, baseline), baseline)
         assert (found > 0).sum() < 0.01 * tissue.inside.sum()
+
+
+def test_missed_vessels_are_no_lesions(chest):
+    """Vessels of 2 to 6 mm that nobody segmented: next to nothing of the lung is called plainly visible."""
+    tissue = tissue_of(chest.scan(noise=15.0), chest.image("lungs"), chest.airways > 0)
+    baseline = estimate_baseline(tissue)
+    found = find_lesions(tissue, excess_of(tissue, baseline), baseline)
+    assert chest.vessels.sum() > 0.02 * tissue.inside.sum()
+    assert (found == 1).sum() < 0.005 * tissue.inside.sum()
+
+
+def test_lung_below_the_pleura_is_no_lesion(chest, balls_in):
+    """Denser by 30 HU at the pleura, as in healthy chests: flat and empty after it, with its lesion as it was."""
+    depth = distance_mm(chest.lungs > 0, chest.grid)
+    rise = 30.0 * np.exp(-np.maximum(depth - 3.0, 0.0) / 5.0)
+    lesion = balls_in(chest, PLACES[2:3], 14.0)
+    ct = chest.scan(rise + 150.0 * lesion, noise=15.0)
+    lungs = chest.image("lungs")
+    tissue = tissue_of(ct, lungs, chest.tubes)
+    baseline = estimate_baseline(tissue)
+    np.testing.assert_allclose(baseline.rise([4.5, 6.0, 8.0, 40.0]), 30.0 * np.exp([-0.3, -0.6, -1.0, -9.0]), atol=4)
+    excess = excess_of(tissue, baseline)
+    found = find_lesions(tissue, excess, baseline)
+    healthy, cut = (chest.lungs > 0) & ~balls_in(chest, PLACES[2:3], 20.0), window(chest.grid, tissue.grid)
+    assert (found[healthy[cut]] > 0).mean() < 0.01
+    assert dice(found == 1, lesion[cut]) > 0.8
+    values = to_array(native_excess(ct, lungs, tissue, excess, baseline), np.float32)
+    shell = healthy & ~chest.tubes & (depth > 4.0) & (depth < 7.0)
+    assert abs(np.median(values[shell])) < 4.0
+    assert values[balls_in(chest, PLACES[2:3], 10.0)].mean() == pytest.approx(150.0, abs=8)
 
 
 def test_the_enhanced_image_is_flat_where_the_lung_is_healthy(chest, balls_in):

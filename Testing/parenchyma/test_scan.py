@@ -157,3 +157,17 @@ def test_the_mean_is_that_of_what_is_plainly_visible(chest):
         assert found["subtle_mean_excess_hu"] == (20 if faint else None)
     found = lesion_measures(to_image(excess, chest.grid), to_image(lesions * (lesions == 2), chest.grid), 1000.0)
     assert found["mean_excess_hu"] == 20
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_little_stands_out_in_a_real_normal_lung(real_chest):
+    """And a COVID lung has its lesions, of which the plain CT shows about 2 %."""
+    shares = {}
+    for name in ("normal001", "covid_p001"):
+        ct, lungs = real_chest(name)
+        lesions = sitk.GetArrayViewFromImage(assess(ct, lungs).lesions)
+        inside = np.count_nonzero(sitk.GetArrayViewFromImage(lungs))
+        shares[name] = [np.count_nonzero(lesions == kind) / inside for kind in (1, 2)]
+    assert max(shares["normal001"]) < 0.01
+    assert 0.018 < shares["covid_p001"][0] < 0.04

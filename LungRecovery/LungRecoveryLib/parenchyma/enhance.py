@@ -23,9 +23,10 @@ _SURFACE_MM = 3.0  # of the lung's blurred surface, which is not parenchyma alon
 _VISIBLE = ((240.0, 0.9), (90.0, 1.3))
 SUBTLE_HU = 20.0
 _SUBTLE_MM = (1.8, 4.0)
-_CERTAIN = 3.3  # SDs of the healthy parenchyma's local means
+_CERTAIN = 5.0  # SDs of the healthy parenchyma's local means
 _REACH = 1.5  # widths of the narrower mean
 _LEAST_ML = (0.1, 0.15, 0.4)
+_THICK, _THIN = 2, 1  # voxels from the edge to the middle of what is no vessel that was missed
 _KEPT = 2.5  # SDs of the noise by which a voxel may differ from the mean around it
 _MAD_TO_SD = 1.4826
 
@@ -44,7 +45,7 @@ class Excess:
 
 def excess_of(tissue: Tissue, baseline: Baseline) -> Excess:
     """How much denser than the baseline the parenchyma is, tubes filled from around."""
-    above = tissue.hu - baseline.at(plane_along(tissue.grid, 1))
+    above = tissue.hu - baseline.at(plane_along(tissue.grid, 1)) - baseline.rise(tissue.depth)
     known = tissue.inside & (tissue.from_tubes >= _RIM_MM) & (tissue.depth >= _SURFACE_MM)
     filled = np.where(tissue.inside, above, 0.0).astype(np.float32)
     missing = tissue.inside & (tissue.from_tubes < _RIM_MM)
@@ -70,7 +71,8 @@ def native_excess(ct: sitk.Image, lungs: sitk.Image, tissue: Tissue, excess: Exc
     fill = to_array(resample(to_image(excess.raw, tissue.grid), box, outside=0.0), np.float32)
     tubes = to_array(resample_mask(to_image(replaced, tissue.grid), box)) != 0
     inside = sitk.GetArrayViewFromImage(lungs)[cut] != 0
-    above = sitk.GetArrayViewFromImage(ct)[cut] - baseline.at(plane_along(box, 1))
+    rise = to_array(resample(to_image(baseline.rise(tissue.depth), tissue.grid), box))
+    above = sitk.GetArrayViewFromImage(ct)[cut] - baseline.at(plane_along(box, 1)) - rise
     result[cut] = np.where(inside, np.rint(np.where(tubes, fill, above)), 0).astype(np.int16)
     return to_image(result, grid)
 
@@ -86,14 +88,16 @@ def find_lesions(tissue: Tissue, excess: Excess, baseline: Baseline) -> np.ndarr
 
     Dense lesions are drawn first, at half their contrast, with a narrow mean. What they cover is left out of the wider
     means that find fainter ones, so that no lesion casts a halo. The faintest are drawn at half of SUBTLE_HU where a
-    mean twice as wide is beyond doubt: above what the healthy parenchyma itself varies by.
+    mean twice as wide is beyond doubt. All of them have to stand out from what healthy parenchyma itself varies by,
+    which is much where small vessels blur into it.
     """
     result = np.zeros(tissue.hu.shape, np.uint8)
     known = excess.known.copy()
     noise = _MAD_TO_SD * baseline.mad_hu
     for (contrast, width), least in zip(_VISIBLE, _LEAST_ML, strict=False):
         mean = _local_mean(tissue, excess.raw, known, width, noise)
-        found = _pieces(tissue.inside & (mean > contrast / 2) & (result == 0), tissue.grid, least)
+        limit = max(contrast / 2, _CERTAIN * _healthy_spread(mean, known))
+        found = _pieces(tissue.inside & (mean > limit) & (result == 0), tissue.grid, least, _THICK)
         result[found] = 1
         known &= ~ndimage.binary_dilation(found)
     width = subtle_width(tissue, baseline)
@@ -103,7 +107,7 @@ def find_lesions(tissue: Tissue, excess: Excess, baseline: Baseline) -> np.ndarr
     seeds = free & (wide > max(SUBTLE_HU / 2, _CERTAIN * _healthy_spread(wide, known)))
     # The wide mean falls to half at a lesion's edge: seeds end about a width inside of it.
     near = distance_mm(~seeds, tissue.grid) <= _REACH * width
-    result[_pieces(free & near & (narrow > SUBTLE_HU / 2), tissue.grid, _LEAST_ML[-1], seeds)] = 2
+    result[_pieces(free & near & (narrow > SUBTLE_HU / 2), tissue.grid, _LEAST_ML[-1], _THIN, seeds)] = 2
     return result
 
 
@@ -132,11 +136,12 @@ def _healthy_spread(mean: np.ndarray, known: np.ndarray) -> float:
     return _MAD_TO_SD * float(np.median(below)) if below.size else 0.0
 
 
-def _pieces(mask: np.ndarray, grid: Grid, least_ml: float, seeds: np.ndarray | None = None) -> np.ndarray:
-    """The connected pieces of at least so many ml that are thicker than a voxel; with seeds, those that hold one."""
+def _pieces(mask: np.ndarray, grid: Grid, least_ml: float, thick: int, seeds: np.ndarray | None = None) -> np.ndarray:
+    """The connected pieces of at least so many ml that are thicker than `thick` voxels from edge to middle; with seeds,
+    those that hold one."""
     cross = ndimage.generate_binary_structure(3, 1)
-    core = ndimage.binary_opening(mask, cross)
-    labels, count = ndimage.label(ndimage.binary_dilation(core, cross, mask=mask))
+    core = ndimage.binary_opening(mask, ndimage.iterate_structure(cross, thick))
+    labels, count = ndimage.label(ndimage.binary_dilation(core, cross, iterations=thick, mask=mask))
     keep = np.bincount(labels.ravel(), minlength=count + 1) * grid.voxel_ml >= least_ml
     if seeds is not None:
         keep &= np.bincount(labels[seeds], minlength=count + 1) > 0
