@@ -36,7 +36,7 @@ def test_a_collapsed_lobe_is_not_lost(healthy, lobe):
     added, lungs = more & ~plain, to_array(healthy.lungs) > 0
     assert (where & plain).sum() < 0.1 * where.sum()
     assert (where & more).sum() > 0.4 * where.sum()
-    assert (added & ~lungs).sum() < 0.03 * added.sum()
+    assert (added & ~lungs).sum() < 0.05 * added.sum()
 
 
 @pytest.mark.parametrize(
@@ -51,25 +51,37 @@ def test_healthy_lungs_stay_as_they_are(chest, on_grid, sides):
 
 
 @pytest.mark.parametrize(
-    ("hu", "likely", "offset", "aerated", "expected"),
-    [(40, 0.98, 0, 1, True), (8, 0.98, 0, 1, False), (40, 0.92, 0, 1, False), (40, 0.98, 5, 1, False),
-     (40, 0.98, 0, 0.3, False)],
-    ids=["collapsed lobe", "effusion", "network unsure", "apart from the lung", "a scan it does not know"],
-)  # fmt: skip
-def test_what_is_heard_of_the_network(monkeypatch, hu, likely, offset, aerated, expected):
-    """A large piece on the lung counts where it is denser than fluid, and the network sure of it and of the lung."""
+    ("hu", "likely", "offset", "expected"),
+    [(40, 0.98, 0, True), (8, 0.98, 0, False), (40, 0.92, 0, False), (40, 0.98, 5, False)],
+    ids=["collapsed lobe", "effusion", "network unsure", "apart from the lung"],
+)
+def test_what_is_heard_of_the_network(hu, likely, offset, expected):
+    """A large piece on the lung counts where it is denser than fluid, and the network sure of it."""
     grid = Grid((60, 60, 60), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())
     lung, piece = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
     lung[5:30, 10:50, 10:50] = True
     piece[30 + offset : 48, 20:40, 20:40] = True
     volume = np.where(lung, -850.0, np.where(piece, hu, 55.0)).astype(np.float32)
     work = Working(grid, volume, np.ones(grid.shape, bool), -1000.0)
-    said = np.where(lung, aerated, np.where(piece, likely, 0.0)).astype(np.float32)
-    monkeypatch.setattr(completion, "_probability", lambda part, air: said.copy())
-    monkeypatch.setattr(completion, "bounding_box", lambda mask, margin: (slice(0, 60),) * 3)
-    found = completion.dense_lung(work, lung, lung)
+    said = np.where(lung, 1.0, np.where(piece, likely, 0.0)).astype(np.float32)
+    found = completion.dense_lung(work, lung, lung, said)
     assert found.any() == expected
     assert not (found & ~piece).any()
+
+
+def test_a_network_that_does_not_know_the_scan_is_not_heard(monkeypatch):
+    """It has to call the aerated lung lung; then what it says lies on the grid of the whole scan."""
+    grid = Grid((60, 50, 40), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())
+    air = np.zeros(grid.shape, bool)
+    air[28:40, 30:50, 35:60] = True
+    work = Working(grid, np.where(air, -850.0, 40.0).astype(np.float32), np.ones(grid.shape, bool), -1000.0)
+    for sure, heard in ((0.3, False), (0.97, True)):
+        monkeypatch.setattr(completion, "_probability", lambda part, air, sure=sure: np.where(air, sure, 0.01))
+        likely = completion.likely_lung(work, air)
+        assert (likely is not None) == heard
+    np.testing.assert_allclose(likely[air], 0.97)
+    assert likely.shape == grid.shape
+    assert likely[0, 0, 0] == 0.0
 
 
 def test_what_lies_outside_the_ribs_is_no_lung(monkeypatch):
@@ -85,9 +97,8 @@ def test_what_lies_outside_the_ribs_is_no_lung(monkeypatch):
         ribs[z : z + 4, 10:50, 40:44] = True
     volume = np.where(lung, -850.0, np.where(ribs, 600.0, 40.0)).astype(np.float32)
     said = np.where(lung | lobe | muscle | gap, 0.99, 0.0).astype(np.float32)
-    monkeypatch.setattr(completion, "_probability", lambda part, air: said.copy())
-    monkeypatch.setattr(completion, "bounding_box", lambda mask, margin: (slice(0, 60),) * 3)
-    found = completion.dense_lung(Working(grid, volume, np.ones(grid.shape, bool), -1000.0), lung, lung)
+    monkeypatch.setattr(completion, "_MARGIN_MM", 120.0)
+    found = completion.dense_lung(Working(grid, volume, np.ones(grid.shape, bool), -1000.0), lung, lung, said)
     assert found[lobe].mean() > 0.9
     assert found[muscle].mean() < 0.2
 

@@ -17,11 +17,12 @@ from LungRecoveryTrainingLib.data import PairsData, PhantomPool
 from LungRecoveryTrainingLib.datasets.chests import HELD_OUT, PhantomSettings
 
 NAMES = sorted(path.stem for path in configs_folder().glob("*.yaml"))
+BELOW = {"default": [], "lung_completion_fine": ["default", "lung_completion"]}
 
 
 def options(name: str) -> list[str]:
-    """A config over the default."""
-    return ["--config", "default", *([] if name == "default" else ["--config", name])]
+    """A config over the default, or over what it says."""
+    return [word for config in [*BELOW.get(name, ["default"]), name] for word in ("--config", config)]
 
 
 @pytest.fixture(scope="module")

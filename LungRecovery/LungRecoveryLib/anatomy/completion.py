@@ -1,11 +1,11 @@
 """Lung without air: a network that knows chests finds collapsed lobes and large masses.
 
 A lobe without air on the chest wall, the diaphragm or the mediastinum looks like the tissue beside it, so no threshold
-and no closing finds its surface. The network sees the CT in two windows and the aerated lung at 5 mm, and was trained
-on chests of which parts were painted as dense as muscle (`lungrecovery-train fit --config lung_completion`). It has
-seen synthetic chests alone and takes some muscle, fat and fluid of real ones for lung. So it is heard on large pieces
-only: those that lie within the ribs and on the lung, of which it is sure, and which are neither fat nor as thin as
-fluid.
+and no closing finds its surface. The network sees the CT in two windows and the aerated lung at 4 mm, and was trained
+on chests of which parts were painted as dense as muscle (`lungrecovery-train fit --config lung_completion_fine`). It
+has seen synthetic chests alone and takes some muscle, fat and fluid of real ones for lung. So it is heard near the
+pleura of consolidated lung (see :mod:`.pleura`), and elsewhere on large pieces only: those that lie within the ribs and
+on the lung, of which it is sure, and which are neither fat nor as thin as fluid.
 """
 
 import numpy as np
@@ -37,19 +37,32 @@ def channels(hu: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
     return torch.stack([lung_window, tissue_window, air], dim=1)
 
 
-def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray) -> np.ndarray:
+def likely_lung(work: Working, air: np.ndarray) -> np.ndarray | None:
+    """How likely the network calls every voxel lung, (z, y, x) float32 on the working grid; None where it does not know
+    its way about, since it does not even call the aerated lung so.
+
+    `air` (z, y, x) bool is the aerated lung without airways.
+    """
+    window = _window(work, air)
+    part = _probability(work.part(window), air[window])
+    inner = ndimage.binary_erosion(air[window], ball(2))
+    if not inner.any() or (part[inner] > _LIKELY).mean() < _KNOWN:
+        return None
+    likely = np.zeros(air.shape, np.float32)
+    likely[window] = part
+    return likely
+
+
+def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray, likely: np.ndarray) -> np.ndarray:
     """Airless lobes and masses that belong to the lungs though `lungs` does not hold them, (z, y, x) bool on the
     working grid.
 
-    `air` (z, y, x) bool is the aerated lung without airways, `lungs` (z, y, x) bool the lungs as found so far.
+    `air` (z, y, x) bool is the aerated lung without airways, `lungs` (z, y, x) bool the lungs as found so far, `likely`
+    from `likely_lung`.
     """
     result = np.zeros(air.shape, bool)
-    window = bounding_box(air, int(np.ceil(_MARGIN_MM / work.spacing)))
-    part, found = work.part(window), lungs[window]
-    likely = _probability(part, air[window])
-    inner = ndimage.binary_erosion(air[window], ball(2))
-    if not inner.any() or (likely[inner] > _LIKELY).mean() < _KNOWN:
-        return result
+    window = _window(work, air)
+    part, found, likely = work.part(window), lungs[window], likely[window].copy()
     likely[found | ~part.field | (part.hu > _BONE_HU)] = 0.0
     likely[_fat(part, found)] = 0.0
     core = ndimage.binary_opening(likely > _SURE, ball(_OPENING))
@@ -63,6 +76,11 @@ def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray) -> np.ndarray:
             grown = ndimage.binary_propagation(piece, mask=(likely > _LIKELY) & dilate(piece, _GROW_MM / work.spacing))
             result[window] |= piece | ndimage.binary_opening(grown, ball(_OPENING))
     return result
+
+
+def _window(work: Working, air: np.ndarray) -> tuple[slice, ...]:
+    """Where lung without air can lie."""
+    return bounding_box(air, int(np.ceil(_MARGIN_MM / work.spacing)))
 
 
 def _fat(part: Working, lungs: np.ndarray) -> np.ndarray:

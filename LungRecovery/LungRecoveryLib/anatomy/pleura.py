@@ -4,7 +4,8 @@ Consolidated lung on chest wall or diaphragm looks like the tissue beside it; no
 pleura is smooth, and around the consolidation it is seen. So the signed distance to the lung's surface is continued
 across the hidden part by a thin plate: firmly tied to the surface that is seen, loosely to the surface that may be a
 lesion's own border, and not at all where that border lies deep inside what the loose plate says. Bone and fat
-stay outside, aerated lung stays inside.
+stay outside, aerated lung stays inside. Where a network says how likely each voxel is lung, it decides near the plate,
+which then only keeps it from what looks like lung elsewhere.
 """
 
 import numpy as np
@@ -20,7 +21,7 @@ _STEP = 3  # working voxels per node of the plate
 _SHELL_MM = (3.0, 10.0)  # below the surface: free of the pleura's blur
 _DENSE_HU, _DENSE_SHARE, _SHARE_SIGMA_MM = -500.0, 0.2, 4.0
 _GROW_MM = 8.0
-_HILUM_MM = 18.0
+_HILUM_MM = 26.0
 _FINE_MM, _COARSE_MM = 6.0, 14.0  # SDs at which the surface's curvature is measured
 _BUMP_RADIUS_MM, _STANDING_OUT_MM = 15.0, 25.0
 _MEDIAL, _SIDEWAYS, _CAUDAL = 0.25, 0.5, 0.6
@@ -31,25 +32,44 @@ _ROUNDS, _STEPS = 6, 300
 _BONE_HU, _BONE_MM = 200.0, 3.0
 _FAT_HU, _FAT_BEHIND_MM, _FAT_MM = (-180.0, -40.0), 4.0, 1.0
 _TISSUE_HU = (-250.0, 180.0)
+# The network is heard up to 6 mm beyond the plate; it takes some of liver, spleen and hilum for lung.
+_LIKELY, _COSTAL_LIKELY, _BEYOND_MM = 0.5, 0.25, 6.0
 # A plate that is a little too flat makes sheets and small pieces where nothing is hidden, least of all along the ribs.
 _LEAST_MM, _OPENING, _LEAST_ML = 0.5, 2, 8.0
 _COSTAL_LEAST_MM, _COSTAL_OPENING, _COSTAL_LEAST_ML = 0.25, 1, 2.0
 
 
-def hidden_lung(work: Working, lung: np.ndarray, airway: np.ndarray, forbidden: np.ndarray, lateral: int) -> np.ndarray:
+def hidden_lung(
+    work: Working,
+    lung: np.ndarray,
+    airway: np.ndarray,
+    forbidden: np.ndarray,
+    lateral: int,
+    likely: np.ndarray | None = None,
+) -> np.ndarray:
     """Dense tissue between the lung as found and the pleura as it must run, (z, y, x) bool on the working grid.
 
     `lung` (z, y, x) bool is one lung, `airway` trachea and main bronchi (the hilum around them is left alone),
     `forbidden` what cannot be this lung, `lateral` the direction of x away from the body's middle (-1 right, 1 left).
+    `likely` (z, y, x), how likely a network calls the voxels lung, decides near the pleura where it is given.
     """
     result = np.zeros(lung.shape, bool)
     window = bounding_box(lung, int(np.ceil(_REACH_MM / work.spacing)) + 3)
     part = work.part(window)
-    result[window] = _hidden(part, lung[window], airway[window], forbidden[window] | ~part.field, lateral)
+    outside = forbidden[window] | ~part.field
+    known = None if likely is None else likely[window]
+    result[window] = _hidden(part, lung[window], airway[window], outside, lateral, known)
     return result
 
 
-def _hidden(work: Working, lung: np.ndarray, airway: np.ndarray, outside: np.ndarray, lateral: int) -> np.ndarray:
+def _hidden(
+    work: Working,
+    lung: np.ndarray,
+    airway: np.ndarray,
+    outside: np.ndarray,
+    lateral: int,
+    likely: np.ndarray | None,
+) -> np.ndarray:
     surface = lung & ~ndimage.binary_erosion(lung)
     fine = ndimage.gaussian_filter(lung.astype(np.float32), _FINE_MM / work.spacing)
     costal, caudal = _facing(fine, lateral)
@@ -64,10 +84,13 @@ def _hidden(work: Working, lung: np.ndarray, airway: np.ndarray, outside: np.nda
     distance = _continued(work, lung, outside, near, hidden)
     dense = (work.hu > _TISSUE_HU[0]) & (work.hu < _TISSUE_HU[1])
     possible = near & hidden & dense & ~lung & ~outside
-    costal = costal[tuple(nearest)] & possible
+    costal = costal[tuple(nearest)]
+    if likely is not None:
+        known = (likely > np.where(costal, _COSTAL_LIKELY, _LIKELY)) & (distance < _BEYOND_MM)
+        return _in_thick_pieces(possible & known, lung, _COSTAL_OPENING, _COSTAL_LEAST_ML / work.voxel_ml)
     anywhere = _in_thick_pieces(possible & (distance < -_LEAST_MM), lung, _OPENING, _LEAST_ML / work.voxel_ml)
     return anywhere | _in_thick_pieces(
-        costal & (distance < -_COSTAL_LEAST_MM), lung, _COSTAL_OPENING, _COSTAL_LEAST_ML / work.voxel_ml
+        possible & costal & (distance < -_COSTAL_LEAST_MM), lung, _COSTAL_OPENING, _COSTAL_LEAST_ML / work.voxel_ml
     )
 
 
