@@ -353,6 +353,11 @@ def test_a_layer_that_was_cut_short_or_changed_is_refused(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(BadInput, match=r"layer.nii.gz cannot be read: analyse the scans again"):
             read_layer(path)
+    scaled = nibabel.Nifti1Image(noise.astype(np.int16), np.eye(4))
+    scaled.header.set_slope_inter(0.5, 10.0)
+    nibabel.save(scaled, path)
+    with pytest.raises(BadInput, match=r"layer.nii.gz cannot be read"):
+        read_layer(path)
     path.unlink()
     with pytest.raises(BadInput, match="is gone"):
         read_layer(path)

@@ -6,12 +6,14 @@
   does: ``resample(moving, grid_of(fixed), transform)`` lays the moving image on the fixed one.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 
 AIR_HU = -1024.0
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 _WHOLE_NUMBERS = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkUInt32, sitk.sitkInt32)
 _INTERPOLATORS = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor, "bspline": sitk.sitkBSpline}
@@ -71,6 +73,16 @@ class Grid:
 def grid_of(image: sitk.Image) -> Grid:
     """The grid of a 3D image."""
     return Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+
+def grid_from_ras(matrix: np.ndarray, size: Iterable[int]) -> Grid:
+    """The grid of so many voxels (x, y, z) whose indices a (4, 4) matrix takes to RAS mm."""
+    lps = LPS_TO_RAS @ np.asarray(matrix, float)
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    direction = lps[:3, :3] / spacing
+    return Grid(
+        tuple(map(int, size)), tuple(spacing.tolist()), tuple(lps[:3, 3].tolist()), tuple(direction.ravel().tolist())
+    )
 
 
 def same_grid(a: sitk.Image | Grid, b: sitk.Image | Grid, tolerance_mm: float = 1e-3) -> bool:

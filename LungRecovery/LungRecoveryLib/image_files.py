@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from LungRecoveryLib import files
 from LungRecoveryLib.errors import BadInput
+from LungRecoveryLib.grids import grid_from_ras, to_image
 
 MINIMUM_VOXELS = 5
 MOST_VOXELS = 4_000_000_000
@@ -79,21 +80,13 @@ def read_layer(path: Path) -> sitk.Image:
     try:
         content = zlib.decompress(path.read_bytes(), _GZIP)  # compares checksum and length
         header = nibabel.Nifti1Header(content[:_HEADER_BYTES])
-        shape = header.get_data_shape()[::-1]
-        voxels = np.frombuffer(content, header.get_data_dtype(), offset=int(header["vox_offset"])).reshape(shape)
+        if header.get_slope_inter() not in ((None, None), (1.0, 0.0)):
+            raise ValueError("its numbers are scaled, as no layer's are")
+        size = header.get_data_shape()
+        voxels = np.frombuffer(content, header.get_data_dtype(), offset=int(header["vox_offset"])).reshape(size[::-1])
     except (OSError, ValueError, zlib.error, nibabel.spatialimages.HeaderDataError) as error:
         raise BadInput(f"{path} cannot be read: analyse the scans again") from error
-    image = sitk.GetImageFromArray(voxels)
-    _place(image, header.get_best_affine(), header.get_zooms())
-    return image
-
-
-def _place(image: sitk.Image, voxel_to_ras: np.ndarray, spacing: tuple[float, ...]) -> None:
-    """Put an image where a (4, 4) matrix takes voxel indices (i, j, k) to RAS mm."""
-    lps = np.diag([-1.0, -1.0, 1.0]) @ voxel_to_ras[:3]
-    image.SetSpacing([float(s) for s in spacing])
-    image.SetDirection((lps[:, :3] / np.linalg.norm(lps[:, :3], axis=0)).ravel().tolist())
-    image.SetOrigin(lps[:, 3].tolist())
+    return to_image(voxels, grid_from_ras(header.get_best_affine(), size))
 
 
 def read_stored_transform(path: Path) -> sitk.Transform:

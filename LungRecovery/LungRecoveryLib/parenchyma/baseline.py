@@ -181,9 +181,11 @@ def _pleural_rise(
 
     deep = commonest(usable & (tissue.depth >= _DEEP_MM))
     depths, rises = [_DEEP_MM], [0.0]
+    if deep is None:
+        return tuple(depths), tuple(rises)
     for low, high in zip(_SHELLS_MM[-2::-1], _SHELLS_MM[:0:-1], strict=True):
         level = commonest(usable & (tissue.depth >= low) & (tissue.depth < high))
-        if deep is not None and level is not None:
+        if level is not None:
             depths.append((low + high) / 2)
             rises.append(float(np.clip(level - deep, rises[-1], _MOST_RISE_HU)))
     return tuple(depths[::-1]), tuple(rises[::-1])

@@ -12,10 +12,10 @@ from vtk.util import numpy_support
 
 from LungRecoveryLib.anatomy.lesions import LESION_NAMES
 from LungRecoveryLib.errors import BadInput
-from LungRecoveryLib.grids import grid_of, resample_mask, to_array, to_image
+from LungRecoveryLib.grids import grid_from_ras, grid_of, resample_mask, to_array, to_image
 from LungRecoveryLib.scene.nodes import Node, add_node
 from LungRecoveryLib.scene.texts import _
-from LungRecoveryLib.scene.volumes import grid_from, ijk_to_ras, image_data, numpy_matrix, vtk_matrix
+from LungRecoveryLib.scene.volumes import ijk_to_ras, image_data, numpy_matrix, vtk_matrix
 
 BINARY = "Binary labelmap"
 _LUNG_TERM = (
@@ -179,14 +179,14 @@ def labels_of(node: Node, values: Mapping[str, int] | None = None) -> sitk.Image
     slicer.vtkSegmentationConverter.DeserializeImageGeometry(text, geometry, False)
     matrix = vtk_matrix(np.eye(4))
     geometry.GetImageToWorldMatrix(matrix)
-    grid = grid_from(numpy_matrix(matrix), geometry.GetDimensions())
+    grid = grid_from_ras(numpy_matrix(matrix), geometry.GetDimensions())
     labels = np.zeros(grid.shape, np.uint8)
     ids = node.GetSegmentation().GetSegmentIDs()
     for segment_id, value in (dict.fromkeys(ids, 1) if values is None else values).items():
         found = segment_mask(node, segment_id)
         if found is not None:
             mask, to_ras = found
-            image = to_image(mask, grid_from(to_ras, mask.shape[::-1]))
+            image = to_image(mask, grid_from_ras(to_ras, mask.shape[::-1]))
             labels[to_array(resample_mask(image, grid)) != 0] = value
     return to_image(labels, grid)
 

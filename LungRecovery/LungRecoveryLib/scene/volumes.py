@@ -15,12 +15,11 @@ import vtk
 from vtk.util import numpy_support
 
 from LungRecoveryLib.errors import BadInput
-from LungRecoveryLib.grids import Grid, grid_of, same_grid, with_spacing
+from LungRecoveryLib.grids import LPS_TO_RAS, Grid, grid_of, same_grid, with_spacing
 from LungRecoveryLib.image_files import read_layer
 from LungRecoveryLib.scene.nodes import Node, add_node
 
 LUNG_WINDOW, LUNG_LEVEL = 1500.0, -600.0
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_PLACE_MM = 0.1
 _READERS = 4  # more would hold more images in memory than they save time
 
@@ -72,17 +71,7 @@ def ijk_to_ras(grid: Grid) -> np.ndarray:
     """(4, 4) matrix from voxel indices (i, j, k) to RAS mm."""
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = grid.index_to_point, grid.origin
-    return _LPS_TO_RAS @ matrix
-
-
-def grid_from(matrix: np.ndarray, size: Iterable[int]) -> Grid:
-    """The grid of so many voxels (x, y, z) whose indices a (4, 4) matrix takes to RAS mm."""
-    lps = _LPS_TO_RAS @ np.asarray(matrix, float)
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    direction = lps[:3, :3] / spacing
-    return Grid(
-        tuple(map(int, size)), tuple(spacing.tolist()), tuple(lps[:3, 3].tolist()), tuple(direction.ravel().tolist())
-    )
+    return LPS_TO_RAS @ matrix
 
 
 def vtk_matrix(matrix: np.ndarray) -> vtk.vtkMatrix4x4:
