@@ -66,6 +66,23 @@ def test_healthy_lung_has_none_even_in_expiration():
         assert (to_array(segment_lesions(ct, lungs, None, None))[inside] > 0).mean() < 0.01
 
 
+def test_a_bundle_of_vessels_is_no_lesion_but_ground_glass_around_vessels_is():
+    """As at a hilum vessels 6 mm thick with walls of bronchi between them make all of the lung there denser by their
+    blur; beside it thinner vessels run farther apart through ground glass."""
+    z, y, x = np.indices(GRID.shape)
+    lung = (z - 36) ** 2 + (y - 36) ** 2 + (x - 36) ** 2 < 34**2
+    bundle = lung & ((y - 20) ** 2 + (x - 36) ** 2 < 11**2)
+    glass = lung & ((z - 36) ** 2 + (y - 52) ** 2 + (x - 36) ** 2 < 11**2)
+    vessels = np.where(bundle, (y % 7 < 4) & (x % 7 < 4), glass & (y % 9 < 2) & (x % 9 < 2))
+    walls = bundle & ((y % 7 == 5) | (x % 7 == 5))
+    hu = np.select([vessels, walls, glass, lung], [40.0, -400.0, -560.0, -850.0], 40.0)
+    hu = ndimage.gaussian_filter(hu, 0.9) + np.random.default_rng(3).normal(0, 15, GRID.shape)
+    images = [to_image(array, GRID) for array in (hu.astype(np.int16), lung, vessels)]
+    found = to_array(segment_lesions(*images[:2], None, images[2])) > 0
+    assert found[ndimage.binary_erosion(glass, iterations=2)].mean() > 0.95
+    assert found[bundle & ~glass].mean() < 0.05
+
+
 def test_lumens_of_airways_are_no_lesion():
     ct, lungs, balls = scan()
     airways = to_image(ndimage.binary_erosion(balls[GROUND_GLASS], iterations=6), GRID)
