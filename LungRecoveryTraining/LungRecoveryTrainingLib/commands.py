@@ -70,7 +70,7 @@ def _test_parser() -> ArgumentParser:
         "--weights", type=str, default=SHIPPED_WEIGHTS, help="a .safetensors file, or shipped weights' name"
     )
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
-    parser.add_argument("--mode", type=str, default="baseline", help="pairs: baseline, all or subjects")
+    parser.add_argument("--mode", type=str, default="baseline", help="pairs: baseline, all, subjects or alone")
     parser.add_argument("--preset", type=str, default="standard", help="of the refinement beside the network alone")
     parser.add_argument("--without_network", type=bool, default=False, help="also refine from rest, for comparison")
     parser.add_argument("--training_run", type=Path | None, help="a run's folder whose curves are drawn")

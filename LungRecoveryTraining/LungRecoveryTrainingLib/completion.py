@@ -18,7 +18,7 @@ from .phases import Phase
 from .tasks import RegistrationTask, batch_seed
 
 _AERATED = 0.55  # (HU + 1000) / 1000 of lung that a threshold finds
-_TISSUE = 0.8
+_TISSUE, _PLACE = 0.8, 12.0  # from which density on it is tissue; over how many voxels that varies
 _HARD_WEIGHT = 4.0  # of dense lung against everything else in the cross-entropy
 _UNIT = 50.0  # voxels that steady the Dice of few
 _VALIDATION_EPOCH = 1_000_003  # no epoch of a training: validation is painted the same in all
@@ -38,13 +38,13 @@ class CompletionTask(RegistrationTask):
         return Draws(2 * len(batch["fixed"]), self.device, generator)
 
     def loss(self, batch: dict, phase: Phase | None = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Cross-entropy, and the soft Dice of the lung that a threshold misses and of everything else."""
-        logits, lung = self._logits(batch), batch["lung"][:, 0]
-        hard = lung * (1 - batch["air"][:, 0])
-        weights = 1 + _HARD_WEIGHT * hard
+        """Cross-entropy, and the soft Dice of the lung that a threshold misses and of everything else, where lung is
+        known."""
+        logits, lung, air, known = self._logits(batch), *(batch[key][:, 0] for key in ("lung", "air", "known"))
+        weights = (1 + _HARD_WEIGHT * lung * (1 - air)) * known
         terms = {
             "likelihood": F.binary_cross_entropy_with_logits(logits, lung, weights),
-            "dice": _dice_loss(logits.sigmoid(), lung, batch["air"][:, 0]),
+            "dice": _dice_loss(logits.sigmoid(), lung, air, known),
         }
         chosen = self.objective.weights
         return chosen.likelihood * terms["likelihood"] + chosen.dice * terms["dice"], terms
@@ -57,7 +57,8 @@ class CompletionTask(RegistrationTask):
         """Count the objective and how much of the dense lung is found, on chests painted the same every time."""
         batch = painted(_chests(batch), self._draws(batch, _VALIDATION_EPOCH, index))
         loss, terms = self.loss(batch)
-        found, lung = self._logits(batch) > 0, batch["lung"][:, 0] > 0
+        known = batch["known"][:, 0] > 0
+        found, lung = (self._logits(batch) > 0) & known, (batch["lung"][:, 0] > 0) & known
         dense = lung & (batch["air"][:, 0] == 0)
         figures = {
             "dense_found": (found & dense).sum() / dense.sum().clamp(min=1),
@@ -67,9 +68,10 @@ class CompletionTask(RegistrationTask):
 
 
 def _chests(batch: dict) -> dict[str, torch.Tensor]:
-    """Both scans of a batch of samples as chests: `image` and `lung`, (2n, 1, z, y, x) float32."""
-    image = torch.cat([batch["fixed"], batch["moving"]]).float()
-    return {"image": image, "lung": torch.cat([batch["fixed_mask"], batch["moving_mask"]]).float()}
+    """Both scans of a batch of samples as chests: `image`, `lung`, and where that is `known`, (2n, 1, z, y, x)
+    float32."""
+    pairs = {"image": ("fixed", "moving"), "lung": ("fixed_mask", "moving_mask"), "known": ("truth", "truth")}
+    return {key: torch.cat([batch[scan] for scan in scans]).float() for key, scans in pairs.items()}
 
 
 @torch.no_grad()
@@ -77,7 +79,7 @@ def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Te
     """The chests with consolidation in their lungs, as another scanner shows them, and `air`: the aerated lung.
 
     Up to half of a lung may be dense, rather below (dorsally, as fluid and collapse lie) in some. Soft tissue is
-    brighter or darker from chest to chest, as contrast medium makes it.
+    brighter or darker from chest to chest, as contrast medium makes it, and from place to place.
     """
     image, lung = chests["image"], chests["lung"]
     lesions = random_lesions(draws, lung)
@@ -86,12 +88,14 @@ def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Te
     share = draws.uniform(0.0, 0.45) * draws.chance(0.8)
     ill = lesions.drawn(image, threshold(share))
     image = torch.where(lung > 0, ill, image)
-    image = image + (image > _TISSUE) * per_sample(0.04 * draws.normal())
+    brighter = per_sample(0.04 * draws.normal())
+    brighter = brighter + per_sample(draws.uniform(0.0, 0.03)) * draws.smooth_noise(1, image.shape[2:], _PLACE)
+    image = image + (image > _TISSUE) * brighter
     image = blurred(image, draws.uniform(0.0, 0.15))
     still = torch.ones_like(share)
     image = toned(image, still, draws.uniform(0.96, 1.04), draws.uniform(-0.03, 0.03), None)
     image = noisy(image, draws.uniform(0.0, 0.03), draws)
-    return {"image": image, "lung": lung, "air": lung * (F.avg_pool3d(image, 3, 1, 1) < _AERATED)}
+    return chests | {"image": image, "air": lung * (F.avg_pool3d(image, 3, 1, 1) < _AERATED)}
 
 
 def _dorsal(lung: torch.Tensor) -> torch.Tensor:
@@ -99,10 +103,10 @@ def _dorsal(lung: torch.Tensor) -> torch.Tensor:
     return torch.linspace(-1, 1, lung.shape[3], device=lung.device)[:, None]
 
 
-def _dice_loss(likely: torch.Tensor, lung: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
-    """1 - soft Dice, of what is not aerated and of what is, their mean."""
+def _dice_loss(likely: torch.Tensor, lung: torch.Tensor, air: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """1 - soft Dice, of what is not aerated and of what is, their mean, where it is `known`."""
     losses = []
-    for part in (1 - air, air):
+    for part in ((1 - air) * known, air * known):
         both = (likely * lung * part).sum()
         losses.append(1 - (2 * both + _UNIT) / ((likely * part).sum() + (lung * part).sum() + _UNIT))
     return sum(losses) / len(losses)

@@ -53,9 +53,9 @@ class PhantomPool:
 
 @dataclass(frozen=True)
 class ManifestPairs:
-    """Pairs of a manifest: its file, how rows make pairs (baseline, all, subjects), how often an epoch repeats them,
-    the folder that caches them, whether scans are aligned, the anatomy (lungs, brain), and how many pairs to train and
-    to validate on at most, taken evenly."""
+    """Pairs of a manifest: its file, how rows make pairs (baseline, all, subjects, alone), how often an epoch repeats
+    them, the folder that caches them, whether scans are aligned, the anatomy (lungs, whole_chest, brain), and how many
+    pairs to train and to validate on at most, taken evenly."""
 
     manifest: Path
     mode: str = "baseline"
@@ -246,7 +246,7 @@ class PairsData(lightning.LightningDataModule):
         drawn_from = {
             "chest": self.settings(split),
             "trunk": f"trunk {split}",
-            "whole_chest": ("whole_chest", self.settings(split)),
+            "whole_chest": ("whole_chest 2", self.settings(split)),
             "brain": f"brain {split}",
         }[self.phantoms.organ]
         made_of = repr((seeds.start, len(seeds), drawn_from, self.spacing_mm, self.size)).encode()

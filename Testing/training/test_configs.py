@@ -17,7 +17,11 @@ from LungRecoveryTrainingLib.data import PairsData, PhantomPool
 from LungRecoveryTrainingLib.datasets.chests import HELD_OUT, PhantomSettings
 
 NAMES = sorted(path.stem for path in configs_folder().glob("*.yaml"))
-BELOW = {"default": [], "lung_completion_fine": ["default", "lung_completion"]}
+BELOW = {
+    "default": [],
+    "lung_completion_fine": ["default", "lung_completion"],
+    "lung_completion_real": ["default", "lung_completion", "lung_completion_fine"],
+}
 
 
 def options(name: str) -> list[str]:

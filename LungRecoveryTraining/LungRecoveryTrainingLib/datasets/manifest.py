@@ -27,7 +27,7 @@ from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.files import atomic_write_json, atomic_write_text
 
 SPLITS = ("train", "val", "test")
-MODES = ("baseline", "all", "subjects")
+MODES = ("baseline", "all", "subjects", "alone")
 SCHEMA = "lungrecovery-manifest-1"
 _FILES = ("image", "mask", "labels", "landmarks", "displacement")
 _NEEDED = ("subject", "timepoint", "image")
@@ -77,9 +77,9 @@ class Manifest:
         """The (fixed, moving) pairs of a split.
 
         Modes: ``baseline``, a subject's baseline with each of its later scans; ``all``, every two scans of a subject in
-        both directions; ``subjects``, the baselines of every two subjects. A pair whose fixed scan is not the moving
-        one's own baseline loses the displacement, which is not true of it. Raises BadInput for an unknown split or
-        mode.
+        both directions; ``subjects``, the baselines of every two subjects; ``alone``, each scan with itself. A pair
+        whose fixed scan is not the moving one's own baseline loses the displacement, which is not true of it. Raises
+        BadInput for an unknown split or mode.
         """
         if mode not in MODES:
             raise BadInput(f"there are no pairs of the mode {mode!r}; choose one of {', '.join(MODES)}")
@@ -90,6 +90,8 @@ class Manifest:
             return [(scans[0], moving) for scans in series.values() for moving in scans[1:]]
         if mode == "subjects":
             return [(a, replace(b, displacement=None)) for a, b in combinations([s[0] for s in series.values()], 2)]
+        if mode == "alone":
+            return [(row, replace(row, displacement=None)) for scans in series.values() for row in scans]
         return [
             (fixed, moving if fixed is scans[0] else replace(moving, displacement=None))
             for scans in series.values()

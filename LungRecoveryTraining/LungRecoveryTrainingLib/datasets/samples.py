@@ -36,8 +36,9 @@ from LungRecoveryLib.registration.prepare import MARGIN_VOXELS, PreparedPair, pr
 from LungRecoveryLib.timepoints import about
 
 from .manifest import Row
+from .surroundings import real_arrays
 
-ANATOMIES = ("lungs", "brain")
+ANATOMIES = ("lungs", "whole_chest", "brain")
 GROUND = {"lungs": 1.0, "brain": 0.0}
 TEXTS = ("subject", "pair")
 # About the spacing (mm) that registration works on: the network's grid averages whole blocks of its voxels.
@@ -80,11 +81,16 @@ def make_sample(
     """Read a pair of rows and make its sample.
 
     `size` (z, y, x) pads and crops about the lungs' centre, None keeps the lungs' box. Without `align` the scans lie as
-    their files say. `anatomy` is ``lungs`` (CT in HU; lungs are segmented where a row has no mask) or ``brain`` (any
-    intensity; the mask or the labels of each row are needed). `moving.displacement` must be true from `fixed`. Raises
-    BadInput naming the row and the file.
+    their files say. `anatomy` is ``lungs`` (CT in HU; lungs are segmented where a row has no mask), ``whole_chest``
+    (the same with all around the lungs, see `surroundings`) or ``brain`` (any intensity; the mask or the labels of each
+    row are needed). `moving.displacement` must be true from `fixed`. Raises BadInput naming the row and the file.
     """
     scans = [_named(row, read_row, row, anatomy) for row in (fixed, moving)]
+    if anatomy == "whole_chest":
+        shown = {name: (scan.image, scan.mask) for name, scan in zip(("fixed", "moving"), scans, strict=True)}
+        sample = {key: torch.from_numpy(array) for key, array in real_arrays(shown, spacing_mm, size).items()}
+        sample = {key: value.float() if value.is_floating_point() else value for key, value in sample.items()}
+        return sample | {"subject": fixed.subject, "pair": pair_name(fixed, moving)}
     known = None if moving.displacement is None else _named(moving, _displacement_map, moving, scans[0])
     sample = sample_of(*scans, known, spacing_mm, size, align, anatomy)
     return sample | {"subject": fixed.subject, "pair": pair_name(fixed, moving)}
@@ -108,7 +114,7 @@ def read_row(row: Row, anatomy: str = "lungs") -> Scan:
     labels = None if row.labels is None else read_labels(row.labels, image)
     if row.mask is not None:
         mask = images.read_mask(row.mask, image)
-    elif anatomy == "lungs":
+    elif anatomy != "brain":
         mask = segment_lungs(image)
     elif labels is not None:
         mask = labels

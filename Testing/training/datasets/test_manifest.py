@@ -49,6 +49,8 @@ def test_pairs(tmp_path, rows):
     more = [*rows, Row("c", 5.0, rows[0].image), Row("d", 0.0, rows[0].image)]
     subjects = write_manifest(more, tmp_path / "more.csv").pairs("train", "subjects")
     assert [(f.subject, m.subject) for f, m in subjects] == [("a", "c"), ("a", "d"), ("c", "d")]
+    alone = write_manifest(rows, tmp_path / "alone.csv").pairs("val", "alone")
+    assert [(f.timepoint, m.timepoint, m.displacement) for f, m in alone] == [(t, t, None) for t in (0.0, 30.0, 90.0)]
 
 
 @pytest.mark.parametrize(("split", "mode"), [("training", "baseline"), ("train", "every")])
