@@ -84,6 +84,27 @@ def test_a_network_that_does_not_know_the_scan_is_not_heard(monkeypatch):
     assert likely[0, 0, 0] == 0.0
 
 
+@pytest.mark.parametrize("contrast", [True, False])
+def test_contrast_medium_tells_vessels_and_effusion_from_lung(monkeypatch, contrast):
+    """Where heart and vessels are bright, what takes up no contrast medium is fluid; without it nobody can say so."""
+    grid = Grid((90, 80, 80), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())
+    z, y, x = np.indices(grid.shape)
+    air = (x > 50) & (x < 85) & (y > 10) & (y < 60) & (z > 10) & (z < 70)
+    heart = (z - 40) ** 2 + (y - 30) ** 2 + (x - 24) ** 2 < 22**2
+    effusion, collapse = ((x > 50) & (x < 85) & (y >= 60) & (y < 72) & (abs(z - level) < 14) for level in (25, 55))
+    parts = [air, heart, effusion, collapse]
+    hu = np.select(parts, [-850.0, 150.0 if contrast else 42.0, 12.0, 60.0], 50.0)
+    hu = ndimage.gaussian_filter(hu + np.random.default_rng(0).normal(0, 25, grid.shape), 0.6).astype(np.float32)
+    monkeypatch.setattr(completion, "_MARGIN_MM", 120.0)
+    monkeypatch.setattr(completion, "_probability", lambda part, air: np.full(air.shape, 0.97, np.float32))
+    likely = completion.likely_lung(Working(grid, hu, np.ones(grid.shape, bool), -1000.0), air)
+    inner = [ndimage.binary_erosion(part, iterations=3) for part in parts]
+    called = [(likely[part] > 0.5).mean() for part in inner]
+    assert called[0] == 1.0
+    assert called[3] > 0.99
+    assert max(called[1:3]) < 0.02 if contrast else min(called[1:3]) == 1.0
+
+
 def test_what_lies_outside_the_ribs_is_no_lung(monkeypatch):
     """Muscle that the network takes for lung is parted from it by the ribs, through whose gaps it hangs together."""
     grid = Grid((60, 60, 60), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())

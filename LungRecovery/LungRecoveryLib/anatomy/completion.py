@@ -2,10 +2,11 @@
 
 A lobe without air on the chest wall, the diaphragm or the mediastinum looks like the tissue beside it, so no threshold
 and no closing finds its surface. The network sees the CT in two windows and the aerated lung at 4 mm, and was trained
-on chests of which parts were painted as dense as muscle (`lungrecovery-train fit --config lung_completion_fine`). It
-has seen synthetic chests alone and takes some muscle, fat and fluid of real ones for lung. So it is heard near the
-pleura of consolidated lung (see :mod:`.pleura`), and elsewhere on large pieces only: those that lie within the ribs and
-on the lung, of which it is sure, and which are neither fat nor as thin as fluid.
+on chests of which parts were painted as dense as muscle (`lungrecovery-train fit --config lung_completion_real`). It
+has seen synthetic chests and a single real one, and takes some muscle, fat and fluid of others for lung. So it is heard
+near the pleura of consolidated lung (see :mod:`.pleura`), and elsewhere only of pieces that lie within the ribs and on
+the lung, of which it is sure, and which are neither fat nor as thin as fluid. Contrast medium tells more of what is no
+lung.
 """
 
 import numpy as np
@@ -13,18 +14,21 @@ import torch
 from scipy import ndimage
 
 from ..grids import isotropic_grid, resample, to_array, to_image
+from ..nearby import sums_nearby
 from .working import Working, ball, bounding_box, close, components, dilate
 
 NETWORK = "lung_completion"
 _MARGIN_MM = 45.0
 _SURE, _LIKELY = 0.9, 0.5  # what is sure may grow
 _KNOWN = 0.9  # of the aerated lung's voxels that the network must call lung
-_OPENING = 2  # voxels: what is thinner than twice that is the surface's own uncertainty
+_OPENING = 1  # voxels: what is thinner than twice that is the surface's own uncertainty
 _BONE_HU, _BONE_ML = 180.0, 1.0
 _INTERCOSTAL_MM = 22.0  # a ball of this radius does not pass between two ribs
 _FAT_HU, _AIR_HU, _BESIDE_AIR = (-180.0, -30.0), -300.0, 3  # lung that borders on air is as dark as fat there
 _GROW_MM = 12.0
-_LEAST_ML, _LEAST_CONTACT, _MEAN_SURE, _FLUID_HU = 30.0, 0.15, 0.95, 20.0
+_CONTRAST_HU, _THICKER_THAN_BONE, _VESSEL, _HEART_ML = (110.0, 280.0), 3, 2, 200.0
+_DENSE_HU, _FLUID_SIGMA_MM, _UNENHANCED_HU = (-50.0, 180.0), 5.0, 30.0
+_LEAST_ML, _LEAST_CONTACT, _MEAN_SURE, _FLUID_HU = 2.0, 0.15, 0.95, 10.0
 
 
 def channels(hu: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
@@ -48,14 +52,15 @@ def likely_lung(work: Working, air: np.ndarray) -> np.ndarray | None:
     inner = ndimage.binary_erosion(air[window], ball(2))
     if not inner.any() or (part[inner] > _LIKELY).mean() < _KNOWN:
         return None
+    part[_told_apart_by_contrast(work.part(window))] = 0.0
     likely = np.zeros(air.shape, np.float32)
     likely[window] = part
     return likely
 
 
 def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray, likely: np.ndarray) -> np.ndarray:
-    """Airless lobes and masses that belong to the lungs though `lungs` does not hold them, (z, y, x) bool on the
-    working grid.
+    """Airless lobes, masses and smaller pieces that belong to the lungs though `lungs` does not hold them, (z, y, x)
+    bool on the working grid.
 
     `air` (z, y, x) bool is the aerated lung without airways, `lungs` (z, y, x) bool the lungs as found so far, `likely`
     from `likely_lung`.
@@ -83,6 +88,19 @@ def _window(work: Working, air: np.ndarray) -> tuple[slice, ...]:
     return bounding_box(air, int(np.ceil(_MARGIN_MM / work.spacing)))
 
 
+def _told_apart_by_contrast(part: Working) -> np.ndarray:
+    """What contrast medium tells from lung, (z, y, x) bool: large vessels, which are bright, and an effusion, which
+    takes none up. Nothing where heart and vessels are not as bright as only contrast medium makes them."""
+    bright = (part.hu > _CONTRAST_HU[0]) & (part.hu < _CONTRAST_HU[1])
+    _, sizes = components(ndimage.binary_opening(bright, ball(_THICKER_THAN_BONE)))
+    if sizes.max(initial=0) * part.voxel_ml < _HEART_ML:
+        return np.zeros_like(bright)
+    dense = (part.hu > _DENSE_HU[0]) & (part.hu < _DENSE_HU[1])
+    total, weight = sums_nearby(part.hu, dense, _FLUID_SIGMA_MM / part.spacing)
+    fluid = dense & (total < _UNENHANCED_HU * weight)
+    return fluid | dilate(ndimage.binary_opening(bright, ball(_VESSEL)), _VESSEL)
+
+
 def _fat(part: Working, lungs: np.ndarray) -> np.ndarray:
     """Fat and what borders on it, (z, y, x) bool."""
     near_air = ndimage.binary_dilation(lungs | (part.hu < _AIR_HU), iterations=_BESIDE_AIR)
@@ -97,14 +115,15 @@ def _rib_cage(part: Working) -> np.ndarray:
 
 
 def _is_lung(piece: np.ndarray, part: Working, likely: np.ndarray, lungs: np.ndarray) -> bool:
-    """Whether a large piece lies broadly on the lung, is surely lung in the network's eyes, and denser than fluid."""
+    """Whether a piece lies broadly on the lung, is surely lung in the network's eyes, and denser than fluid."""
     around = ndimage.binary_dilation(piece) & ~piece
     broad = lungs[around].mean() > _LEAST_CONTACT
     return bool(broad and likely[piece].mean() > _MEAN_SURE and np.median(part.hu[piece]) > _FLUID_HU)
 
 
 def _probability(part: Working, air: np.ndarray) -> np.ndarray:
-    """How likely every voxel is lung, (z, y, x) float32 on the part's grid."""
+    """How likely every voxel is lung, (z, y, x) float32 on the part's grid: the mean of what the network says of the
+    chest and of its mirror image."""
     from ..registration.weights import load_weights
 
     weights = load_weights(NETWORK)
@@ -114,5 +133,7 @@ def _probability(part: Working, air: np.ndarray) -> np.ndarray:
         for image in (part.hu, air)
     )
     with torch.no_grad():
-        likely = weights.network(channels(hu, (aerated > 0.5).float()))[0].sigmoid().numpy()
+        seen = channels(hu, (aerated > 0.5).float())
+        logits = weights.network(seen) + weights.network(seen.flip(-1)).flip(-1)
+        likely = (logits / 2)[0].sigmoid().numpy()
     return to_array(resample(to_image(likely, grid), part.grid, outside=0.0), np.float32)

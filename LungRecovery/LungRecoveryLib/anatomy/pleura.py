@@ -32,11 +32,12 @@ _ROUNDS, _STEPS = 6, 300
 _BONE_HU, _BONE_MM = 200.0, 3.0
 _FAT_HU, _FAT_BEHIND_MM, _FAT_MM = (-180.0, -40.0), 4.0, 1.0
 _TISSUE_HU = (-250.0, 180.0)
-# The network is heard up to 6 mm beyond the plate; it takes some of liver, spleen and hilum for lung.
-_LIKELY, _COSTAL_LIKELY, _BEYOND_MM = 0.5, 0.25, 6.0
+# On the plate what the network gives this odds is lung, and ever more is asked for beyond it.
+_ODDS, _MORE_PER_MM, _BEYOND_MM = 0.2, 0.3, 6.0
 # A plate that is a little too flat makes sheets and small pieces where nothing is hidden, least of all along the ribs.
 _LEAST_MM, _OPENING, _LEAST_ML = 0.5, 2, 8.0
 _COSTAL_LEAST_MM, _COSTAL_OPENING, _COSTAL_LEAST_ML = 0.25, 1, 2.0
+_KNOWN_LEAST_ML = 0.5
 
 
 def hidden_lung(
@@ -84,10 +85,11 @@ def _hidden(
     distance = _continued(work, lung, outside, near, hidden)
     dense = (work.hu > _TISSUE_HU[0]) & (work.hu < _TISSUE_HU[1])
     possible = near & hidden & dense & ~lung & ~outside
-    costal = costal[tuple(nearest)]
     if likely is not None:
-        known = (likely > np.where(costal, _COSTAL_LIKELY, _LIKELY)) & (distance < _BEYOND_MM)
-        return _in_thick_pieces(possible & known, lung, _COSTAL_OPENING, _COSTAL_LEAST_ML / work.voxel_ml)
+        asked = _ODDS * np.exp(_MORE_PER_MM * np.minimum(distance, _BEYOND_MM))
+        known = (likely > asked * (1 - likely)) & (distance < _BEYOND_MM)
+        return _in_thick_pieces(possible & known, lung, _OPENING, _KNOWN_LEAST_ML / work.voxel_ml)
+    costal = costal[tuple(nearest)]
     anywhere = _in_thick_pieces(possible & (distance < -_LEAST_MM), lung, _OPENING, _LEAST_ML / work.voxel_ml)
     return anywhere | _in_thick_pieces(
         possible & costal & (distance < -_COSTAL_LEAST_MM), lung, _COSTAL_OPENING, _COSTAL_LEAST_ML / work.voxel_ml
