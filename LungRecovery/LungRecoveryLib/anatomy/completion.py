@@ -26,8 +26,9 @@ _BONE_HU, _BONE_ML = 180.0, 1.0
 _INTERCOSTAL_MM = 22.0  # a ball of this radius does not pass between two ribs
 _FAT_HU, _AIR_HU, _BESIDE_AIR = (-180.0, -30.0), -300.0, 3  # lung that borders on air is as dark as fat there
 _GROW_MM = 12.0
+# Blood with contrast medium; voxels that no bone is thick, and those of a large vessel; more than any bone holds.
 _CONTRAST_HU, _THICKER_THAN_BONE, _VESSEL, _HEART_ML = (110.0, 280.0), 3, 2, 200.0
-_DENSE_HU, _FLUID_SIGMA_MM, _UNENHANCED_HU = (-50.0, 180.0), 5.0, 22.0
+_DENSE_HU, _FLUID_SIGMA_MM, _UNENHANCED_HU = (-50.0, 180.0), 5.0, 22.0  # fluid, in their local mean
 _LEAST_ML, _LEAST_CONTACT, _MEAN_SURE, _FLUID_HU = 2.0, 0.15, 0.95, 10.0
 
 
@@ -48,13 +49,13 @@ def likely_lung(work: Working, air: np.ndarray) -> np.ndarray | None:
     `air` (z, y, x) bool is the aerated lung without airways.
     """
     window = _window(work, air)
-    part = _probability(work.part(window), air[window])
+    part = work.part(window)
+    said = _probability(part, air[window])
     inner = ndimage.binary_erosion(air[window], ball(2))
-    if not inner.any() or (part[inner] > _LIKELY).mean() < _KNOWN:
+    if not inner.any() or (said[inner] > _LIKELY).mean() < _KNOWN:
         return None
-    part[_told_apart_by_contrast(work.part(window))] = 0.0
     likely = np.zeros(air.shape, np.float32)
-    likely[window] = part
+    likely[window] = np.where(_told_apart_by_contrast(part), 0.0, said)
     return likely
 
 

@@ -37,7 +37,7 @@ _ODDS, _MORE_PER_MM, _BEYOND_MM = 0.2, 0.3, 6.0
 # A plate that is a little too flat makes sheets and small pieces where nothing is hidden, least of all along the ribs.
 _LEAST_MM, _OPENING, _LEAST_ML = 0.5, 2, 8.0
 _COSTAL_LEAST_MM, _COSTAL_OPENING, _COSTAL_LEAST_ML = 0.25, 1, 2.0
-_KNOWN_LEAST_ML = 0.5
+_KNOWN_LEAST_ML = 0.5  # of what the network speaks for
 
 
 def hidden_lung(
@@ -86,7 +86,7 @@ def _hidden(
     dense = (work.hu > _TISSUE_HU[0]) & (work.hu < _TISSUE_HU[1])
     possible = near & hidden & dense & ~lung & ~outside
     if likely is not None:
-        asked = _ODDS * np.exp(_MORE_PER_MM * np.minimum(distance, _BEYOND_MM))
+        asked = _ODDS * np.exp(_MORE_PER_MM * distance)
         known = (likely > asked * (1 - likely)) & (distance < _BEYOND_MM)
         return _in_thick_pieces(possible & known, lung, _OPENING, _KNOWN_LEAST_ML / work.voxel_ml)
     costal = costal[tuple(nearest)]

@@ -87,9 +87,11 @@ def make_sample(
     """
     scans = [_named(row, read_row, row, anatomy) for row in (fixed, moving)]
     if anatomy == "whole_chest":
-        shown = {name: (scan.image, scan.mask) for name, scan in zip(("fixed", "moving"), scans, strict=True)}
-        sample = {key: torch.from_numpy(array) for key, array in real_arrays(shown, spacing_mm, size).items()}
-        sample = {key: value.float() if value.is_floating_point() else value for key, value in sample.items()}
+        shown = dict(zip(("fixed", "moving"), scans, strict=True))
+        for name, scan in shown.items():
+            _check_lungs(scan.mask, name)
+        arrays = real_arrays({name: (scan.image, scan.mask) for name, scan in shown.items()}, spacing_mm, size)
+        sample = {key: torch.from_numpy(array) for key, array in arrays.items()}
         return sample | {"subject": fixed.subject, "pair": pair_name(fixed, moving)}
     known = None if moving.displacement is None else _named(moving, _displacement_map, moving, scans[0])
     sample = sample_of(*scans, known, spacing_mm, size, align, anatomy)

@@ -22,16 +22,16 @@ _DOUBTFUL_MM = 12.0
 def whole_arrays(
     scans: Mapping[str, tuple[sitk.Image, sitk.Image]], spacing_mm: float, size: tuple[int, int, int]
 ) -> dict[str, np.ndarray]:
-    """The arrays of a compact sample from `fixed` and `moving` (CT in HU, lungs), `size` (z, y, x) voxels about the
+    """The arrays of a sample from `fixed` and `moving` (CT in HU, lungs), `size` (z, y, x) voxels about the
     lungs; all of it counts."""
     sample: dict[str, np.ndarray] = {}
     for name, (image, lungs) in scans.items():
         grid = _about(lungs, spacing_mm, size)
         hu = grids.to_array(grids.resample(image, grid), np.float32)
-        sample[name] = np.clip((hu[None] + 1000.0) / 1000.0, LOWEST, HIGHEST).astype(np.float16)
+        sample[name] = np.clip((hu[None] + 1000.0) / 1000.0, LOWEST, HIGHEST)
         share = grids.resample(sitk.Cast(lungs != 0, sitk.sitkFloat32), grid, outside=0.0)
         sample[f"{name}_mask"] = (grids.to_array(share)[None] > 0.5).astype(np.uint8)
-    return sample | {"displacement": np.zeros((3, *size), np.float16), "truth": np.ones((1, *size), np.uint8)}
+    return sample | {"displacement": np.zeros((3, *size), np.float32), "truth": np.ones((1, *size), np.uint8)}
 
 
 def real_arrays(

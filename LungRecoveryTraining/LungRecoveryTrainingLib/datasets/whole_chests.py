@@ -6,7 +6,6 @@ from functools import partial
 
 import torch
 
-from .cache import expand
 from .chests import PhantomSettings, patient_scans
 from .processes import in_processes
 from .samples import TEXTS, Sample
@@ -22,7 +21,7 @@ def whole_chest_samples(
     """
     whole = replace(settings, visits=1, one_lung=0.0, rough_masks=0.0, cropped=0.0)
     for sample in in_processes(partial(_packed, spacing_mm, tuple(size), whole), seeds, workers):
-        yield expand({k: v if k in TEXTS else torch.from_numpy(v) for k, v in sample.items()})
+        yield {k: v if k in TEXTS else torch.from_numpy(v) for k, v in sample.items()}
 
 
 def _packed(spacing_mm: float, size: tuple[int, int, int], settings: PhantomSettings, seed: int) -> dict:

@@ -1,12 +1,14 @@
 """A real chest as a sample: all of it is seen, and counts where it is known what is lung."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import Grid, to_image
-from LungRecoveryLib.images import write_image
+from LungRecoveryLib.images import read_image, write_image
 from LungRecoveryTrainingLib.datasets import Row
 from LungRecoveryTrainingLib.datasets.samples import make_sample
 
@@ -49,3 +51,10 @@ def test_the_whole_chest_is_seen_and_counts_where_it_is_known(row):
 def test_a_size_is_needed(row):
     with pytest.raises(BadInput, match="size"):
         make_sample(row, row, 4.0, None, anatomy="whole_chest")
+
+
+def test_a_mask_without_lungs_is_refused(row, tmp_path):
+    lungs = read_image(row.mask)
+    write_image(lungs * 0, tmp_path / "none.nii.gz")
+    with pytest.raises(BadInput, match="mask is empty"):
+        make_sample(replace(row, mask=tmp_path / "none.nii.gz"), row, 4.0, SIZE, anatomy="whole_chest")
