@@ -54,19 +54,18 @@ def segment_lungs(ct: sitk.Image, progress: Progress = no_progress, method: str 
     progress("lungs", 0.45)
     other = airway | (inner_air & ~air)
     likely = _likely_lung(work, air) if method == "network" else None
-    lungs, seen = np.zeros(sides.shape, np.uint8), np.zeros(sides.shape, bool)
+    lungs = np.zeros(sides.shape, np.uint8)
     for side in (RIGHT, LEFT):
         if (sides == side).any():
             lateral = -1 if side == RIGHT else 1
             forbidden = other | (sides == 3 - side)
             filled = fill_lung(work, sides == side, forbidden, lateral)
-            seen |= filled
             filled |= hidden_lung(work, filled, airway, forbidden, lateral, likely)
             lungs[filled & (lungs == 0)] = side
         progress("lungs", 0.45 + 0.15 * side)
     if likely is not None:
         lungs = _with_dense_lung(work, lungs, air, other, likely)
-    coarse = Coarse(work, lungs, air, other, (lungs > 0) & ~seen)
+    coarse = Coarse(work, lungs, air, other)
     return redraw(ct, coarse, lambda fraction: progress("lungs", 0.75 + 0.25 * fraction))
 
 

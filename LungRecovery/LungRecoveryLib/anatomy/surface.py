@@ -22,14 +22,12 @@ _SLAB_VOXELS = 12_000_000
 
 @dataclass(frozen=True)
 class Coarse:
-    """Lungs on the working grid: `lungs` labels, `air` their aerated part, `other` air that is no lung, `hidden` lung
-    whose surface no CT shows."""
+    """Lungs on the working grid: `lungs` labels, `air` their aerated part, `other` air that is no lung."""
 
     work: Working
     lungs: np.ndarray
     air: np.ndarray
     other: np.ndarray
-    hidden: np.ndarray
 
 
 def redraw(ct: sitk.Image, coarse: Coarse, tell: Callable[[float], None]) -> sitk.Image:
@@ -83,7 +81,7 @@ def _maps(coarse: Coarse) -> dict[str, sitk.Image]:
         lungs, ndimage.distance_transform_edt(np.pad(lungs, 1, mode="edge"))[1:-1, 1:-1, 1:-1] - 0.5, 0.5 - outward
     )
     filled = ndimage.binary_opening(lungs & ~air, ball(1))
-    filled = (dilate(filled, 1.0) & lungs & ~air) | (coarse.hidden[window] & lungs)
+    filled = dilate(filled, 1.0) & lungs & ~air
     maps = {
         "depth": (depth * work.spacing).astype(np.float32),
         "threshold": _threshold(work.hu[window], air, outward, work.spacing),
