@@ -1,7 +1,8 @@
 """Training of the network that completes lungs: chests of which parts are painted as dense as consolidation.
 
 The network sees a chest and its aerated lung and shall find the whole lung again (`LungRecoveryLib.anatomy.completion`
-is where it is used). Both visits of a sample are chests of their own.
+is where it is used). Both visits of a sample are chests of their own; some give way to chests of plain shapes, so that
+the network does not rely on how the tissue around lungs looks in the others.
 """
 
 from dataclasses import replace
@@ -15,10 +16,15 @@ from .appearance import blurred, noisy, toned
 from .draws import Draws, per_sample
 from .lesions import random_lesions, threshold
 from .phases import Phase
+from .plain_chests import plain_chests
 from .tasks import RegistrationTask, batch_seed
 
 _AERATED = 0.55  # (HU + 1000) / 1000 of lung that a threshold finds
 _TISSUE, _PLACE = 0.8, 12.0  # from which density on it is tissue; over how many voxels that varies
+_BONE = 1.15
+_PLAIN, _FLATTENED, _ROUND = 0.3, 0.3, 0.4  # shares of chests
+_BALLS, _BALL_VOXELS, _BALL_EDGE = 4, (2.0, 10.0), (1.0, 4.0)
+_SHALLOW = 0.8  # of the voxels around a ball's middle that are lung
 _HARD_WEIGHT = 4.0  # of dense lung against everything else in the cross-entropy
 _UNIT = 50.0  # voxels that steady the Dice of few
 _VALIDATION_EPOCH = 1_000_003  # no epoch of a training: validation is painted the same in all
@@ -30,7 +36,8 @@ class CompletionTask(RegistrationTask):
     def prepared(self, batch: dict, index: int, coarsening: int = 1) -> dict:
         """The batch augmented, as chests that are painted and seen by another scanner."""
         batch = super().prepared(batch, index, coarsening)
-        return painted(_chests(batch), self._draws(batch, self.current_epoch, index))
+        draws = self._draws(batch, self.current_epoch, index)
+        return painted(varied(_chests(batch), draws, self.spacing_mm * coarsening), draws)
 
     def _draws(self, batch: dict, epoch: int, index: int) -> Draws:
         generator = torch.Generator(self.device)
@@ -55,7 +62,8 @@ class CompletionTask(RegistrationTask):
 
     def validation_step(self, batch: dict, index: int) -> None:
         """Count the objective and how much of the dense lung is found, on chests painted the same every time."""
-        batch = painted(_chests(batch), self._draws(batch, _VALIDATION_EPOCH, index))
+        draws = self._draws(batch, _VALIDATION_EPOCH, index)
+        batch = painted(varied(_chests(batch), draws, self.spacing_mm), draws)
         loss, terms = self.loss(batch)
         known = batch["known"][:, 0] > 0
         found, lung = (self._logits(batch) > 0) & known, (batch["lung"][:, 0] > 0) & known
@@ -75,10 +83,24 @@ def _chests(batch: dict) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
+def varied(chests: dict[str, torch.Tensor], draws: Draws, spacing_mm: float) -> dict[str, torch.Tensor]:
+    """The chests with some replaced by such of plain shapes, and in some the tissues around the lungs made alike."""
+    image, lung = plain_chests(draws, chests["image"].shape[2:], spacing_mm)
+    plain = per_sample(draws.chance(_PLAIN))
+    image, lung = torch.where(plain, image, chests["image"]), torch.where(plain, lung, chests["lung"])
+    left = per_sample(torch.where(draws.chance(_FLATTENED), draws.uniform(0, 1), 1.0))
+    alike = per_sample(draws.uniform(1.0, 1.06))
+    soft = (image > _TISSUE) & (image < _BONE) & (lung == 0)
+    image = torch.where(soft, alike + left * (image - alike), image)
+    return {"image": image, "lung": lung, "known": torch.where(plain, 1.0, chests["known"])}
+
+
+@torch.no_grad()
 def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Tensor]:
     """The chests with consolidation in their lungs, as another scanner shows them, and `air`: the aerated lung.
 
-    Up to half of a lung may be dense, rather below (dorsally, as fluid and collapse lie) in some. Soft tissue is
+    Up to half of a lung may be dense, rather below (dorsally, as fluid and collapse lie) in some; in others it is in
+    round masses at the surface. Soft tissue is
     brighter or darker from chest to chest, as contrast medium makes it, and from place to place.
     """
     image, lung = chests["image"], chests["lung"]
@@ -86,7 +108,10 @@ def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Te
     level = lesions.level + per_sample(draws.uniform(0, 1.5) * draws.chance(0.4)) * _dorsal(lung)
     lesions = replace(lesions, level=level, dense=draws.uniform(0.98, 1.08), core=draws.uniform(0.0, 0.5))
     share = draws.uniform(0.0, 0.45) * draws.chance(0.8)
-    ill = lesions.drawn(image, threshold(share))
+    above = threshold(share)
+    round_ones = draws.chance(_ROUND)
+    lesions = replace(lesions, level=torch.where(per_sample(round_ones), _balls(draws, lung), lesions.level))
+    ill = lesions.drawn(image, torch.where(round_ones, 0.0, above))
     image = torch.where(lung > 0, ill, image)
     brighter = per_sample(0.04 * draws.normal())
     brighter = brighter + per_sample(draws.uniform(0.0, 0.03)) * draws.smooth_noise(1, image.shape[2:], _PLACE)
@@ -96,6 +121,25 @@ def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Te
     image = toned(image, still, draws.uniform(0.96, 1.04), draws.uniform(-0.03, 0.03), None)
     image = noisy(image, draws.uniform(0.0, 0.03), draws)
     return chests | {"image": image, "air": lung * (F.avg_pool3d(image, 3, 1, 1) < _AERATED)}
+
+
+def _balls(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
+    """Ellipsoids at the lungs' surface as a level (n, 1, z, y, x) that is 0 on their own, higher within."""
+    shape = lung.shape[2:]
+    near = F.avg_pool3d(lung, 5, 1, 2)
+    shallow = (lung * (near < _SHALLOW)).flatten(1) + 1e-6
+    chosen = torch.multinomial(shallow, _BALLS, replacement=True, generator=draws.generator)
+    level = torch.full_like(lung, -1.0)
+    axes = torch.meshgrid(*(torch.arange(n, device=lung.device) for n in shape), indexing="ij")
+    for ball in range(_BALLS):
+        centre = torch.unravel_index(chosen[:, ball], shape)
+        radius, edge = draws.uniform(*_BALL_VOXELS), draws.uniform(*_BALL_EDGE)
+        longer = draws.uniform(0.6, 1.4, 3).unbind(1)
+        off = [(a - per_sample(at)) / per_sample(by) for a, at, by in zip(axes, centre, longer, strict=True)]
+        distance = sum(o.square() for o in off).sqrt()
+        drawn = per_sample(draws.chance(0.6))
+        level = torch.maximum(level, torch.where(drawn, (per_sample(radius) - distance) / per_sample(edge), -1.0))
+    return level
 
 
 def _dorsal(lung: torch.Tensor) -> torch.Tensor:

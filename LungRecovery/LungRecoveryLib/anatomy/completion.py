@@ -3,10 +3,10 @@
 A lobe without air on the chest wall, the diaphragm or the mediastinum looks like the tissue beside it, so no threshold
 and no closing finds its surface. The network sees the CT in two windows and the aerated lung at 4 mm, and was trained
 on chests of which parts were painted as dense as muscle (`lungrecovery-train fit --config lung_completion_real`). It
-has seen synthetic chests and a single real one, and takes some muscle, fat and fluid of others for lung. So it is heard
-near the pleura of consolidated lung (see :mod:`.pleura`), and elsewhere only of pieces that lie within the ribs and on
-the lung, of which it is sure, and which are neither fat nor as thin as fluid. Contrast medium tells more of what is no
-lung.
+has seen synthetic chests, plain shapes and a single real chest, and takes some muscle, fat and fluid of others for
+lung. So it is heard near the pleura of consolidated lung (see :mod:`.pleura`), and elsewhere only of pieces that lie
+within the ribs and on the lung, of which it is sure, and which are neither fat nor as thin as fluid. Contrast medium
+tells more of what is no lung.
 """
 
 import numpy as np
