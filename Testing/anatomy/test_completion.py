@@ -50,6 +50,40 @@ def test_healthy_lungs_stay_as_they_are(chest, on_grid, sides):
     assert (more & ~plain).sum() < 0.01 * plain.sum()
 
 
+def plain_body(masses):
+    """A chest of superellipsoids, of one density around lungs and spine; its lungs; and round `masses` (x, y, z,
+    radius in mm) in these, which are as dense."""
+    grid = Grid((118, 88, 100), (3.0, 3.0, 3.0), (-175.5, -130.5, -148.5), np.eye(3).ravel().tolist())
+    x, y, z = grid.points(np.indices(grid.shape)[::-1].reshape(3, -1).T).T.reshape(3, *grid.shape)
+    round_about = lambda x0, rx, ry: (np.abs(x - x0) / rx) ** 2.5 + (np.abs(y) / ry) ** 2.5
+    hu = np.where(round_about(0, 172, 128) < 1, -95.0, -1000.0)
+    hu[round_about(0, 158, 112) < 1] = 48.0
+    heart = (x - 25) ** 2 / 52**2 + (y + 25) ** 2 / 48**2 + (z + 30) ** 2 / 55**2 < 1
+    spine = x**2 + (y - 70) ** 2 < 24**2
+    lungs = np.zeros(grid.shape, bool)
+    for middle in (-84, 84):
+        whole = round_about(middle, 66, 88) + (np.abs(z) / 130) ** 2.5 < 1
+        lungs |= whole & ~heart & ~spine & (z > -70 - ((x - middle) ** 2 + y**2) / 200)
+    hu[spine] = 190.0
+    hu[(x**2 + y**2 < 64) & (z > 0)] = -1000.0
+    dense = np.zeros(grid.shape, bool)
+    for mx, my, mz, radius in masses:
+        dense |= lungs & ((x - mx) ** 2 + (y - my) ** 2 + (z - mz) ** 2 < radius**2)
+    hu[lungs] = (-855 + 0.25 * y)[lungs]
+    hu[dense] = 40.0
+    hu += np.random.default_rng(0).normal(0, 12, hu.shape)
+    return to_image(ndimage.gaussian_filter(hu, 0.3).astype(np.int16), grid), lungs, dense
+
+
+def test_a_body_built_otherwise_keeps_its_muscle_and_its_masses():
+    """Bodies of no kind that the network has seen: round masses on chest wall, heart and diaphragm are lung; the
+    tissue around the lungs, with no rib between, is none."""
+    ct, lungs, dense = plain_body([(-145, 10, 20, 24), (84, -85, 40, 22), (-84, 0, -72, 26), (30, 20, 10, 20)])
+    found = to_array(segment_lungs(ct)) > 0
+    assert (dense & found).sum() > 0.85 * dense.sum()
+    assert (found & ~ndimage.binary_dilation(lungs)).sum() < 0.01 * lungs.sum()
+
+
 @pytest.mark.parametrize(
     ("hu", "likely", "offset", "expected"),
     [(40, 0.98, 0, True), (8, 0.98, 0, False), (40, 0.92, 0, False), (40, 0.98, 5, False)],

@@ -5,7 +5,8 @@ pleura is smooth, and around the consolidation it is seen. So the signed distanc
 across the hidden part by a thin plate: firmly tied to the surface that is seen, loosely to the surface that may be a
 lesion's own border, and not at all where that border lies deep inside what the loose plate says. Bone and fat
 stay outside, aerated lung stays inside. Where a network says how likely each voxel is lung, it decides near the plate,
-which then only keeps it from what looks like lung elsewhere.
+which then only keeps it from what looks like lung elsewhere; and where the network is sure of lung beyond a surface,
+that surface is doubtful, too.
 """
 
 import numpy as np
@@ -34,6 +35,7 @@ _FAT_HU, _FAT_BEHIND_MM, _FAT_MM = (-180.0, -40.0), 4.0, 1.0
 _TISSUE_HU = (-250.0, 180.0)
 # On the plate what the network gives this odds is lung, and ever more is asked for beyond it.
 _ODDS, _MORE_PER_MM, _BEYOND_MM = 0.2, 0.3, 6.0
+_SURE, _SURE_OPENING, _SURE_BEYOND_MM = 0.9, 1, 2.0  # where nothing but the network speaks of hidden lung
 # A plate that is a little too flat makes sheets and small pieces where nothing is hidden, least of all along the ribs.
 _LEAST_MM, _OPENING, _LEAST_ML = 0.5, 2, 8.0
 _COSTAL_LEAST_MM, _COSTAL_OPENING, _COSTAL_LEAST_ML = 0.25, 1, 2.0
@@ -75,8 +77,13 @@ def _hidden(
     fine = ndimage.gaussian_filter(lung.astype(np.float32), _FINE_MM / work.spacing)
     costal, caudal = _facing(fine, lateral)
     bumps = surface & _bumps(lung, fine, work.spacing) & (costal | caudal)
-    doubtful = _beside_consolidation(work, lung, surface) | bumps
-    doubtful = dilate(doubtful, _GROW_MM / work.spacing) & surface & ~dilate(airway, _HILUM_MM / work.spacing)
+    allowed = surface & ~dilate(airway, _HILUM_MM / work.spacing)
+    seen_doubtful = dilate(_beside_consolidation(work, lung, surface) | bumps, _GROW_MM / work.spacing) & allowed
+    doubtful = seen_doubtful
+    if likely is not None:
+        sure = ndimage.binary_opening((likely > _SURE) & ~lung & ~outside, ball(_SURE_OPENING))
+        said_doubtful = surface & dilate(sure, _SURE_OPENING + 1)
+        doubtful = doubtful | dilate(said_doubtful, _GROW_MM / work.spacing) & allowed
     if not doubtful.any():
         return doubtful
     nearest = ndimage.distance_transform_edt(~surface, return_distances=False, return_indices=True)
@@ -87,7 +94,8 @@ def _hidden(
     possible = near & hidden & dense & ~lung & ~outside
     if likely is not None:
         asked = _ODDS * np.exp(_MORE_PER_MM * distance)
-        known = (likely > asked * (1 - likely)) & (distance < _BEYOND_MM)
+        beyond = np.where(seen_doubtful[tuple(nearest)], _BEYOND_MM, _SURE_BEYOND_MM)
+        known = (likely > asked * (1 - likely)) & (distance < beyond)
         return _in_thick_pieces(possible & known, lung, _OPENING, _KNOWN_LEAST_ML / work.voxel_ml)
     costal = costal[tuple(nearest)]
     anywhere = _in_thick_pieces(possible & (distance < -_LEAST_MM), lung, _OPENING, _LEAST_ML / work.voxel_ml)
