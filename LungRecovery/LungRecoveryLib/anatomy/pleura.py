@@ -78,12 +78,10 @@ def _hidden(
     costal, caudal = _facing(fine, lateral)
     bumps = surface & _bumps(lung, fine, work.spacing) & (costal | caudal)
     allowed = surface & ~dilate(airway, _HILUM_MM / work.spacing)
-    seen_doubtful = dilate(_beside_consolidation(work, lung, surface) | bumps, _GROW_MM / work.spacing) & allowed
-    doubtful = seen_doubtful
+    shown = dilate(_beside_consolidation(work, lung, surface) | bumps, _GROW_MM / work.spacing) & allowed
+    doubtful = shown.copy()
     if likely is not None:
-        sure = ndimage.binary_opening((likely > _SURE) & ~lung & ~outside, ball(_SURE_OPENING))
-        said_doubtful = surface & dilate(sure, _SURE_OPENING + 1)
-        doubtful = doubtful | dilate(said_doubtful, _GROW_MM / work.spacing) & allowed
+        doubtful |= dilate(_before_sure_lung(likely, surface, lung | outside), _GROW_MM / work.spacing) & allowed
     if not doubtful.any():
         return doubtful
     nearest = ndimage.distance_transform_edt(~surface, return_distances=False, return_indices=True)
@@ -94,7 +92,7 @@ def _hidden(
     possible = near & hidden & dense & ~lung & ~outside
     if likely is not None:
         asked = _ODDS * np.exp(_MORE_PER_MM * distance)
-        beyond = np.where(seen_doubtful[tuple(nearest)], _BEYOND_MM, _SURE_BEYOND_MM)
+        beyond = np.where(shown[tuple(nearest)], _BEYOND_MM, _SURE_BEYOND_MM)
         known = (likely > asked * (1 - likely)) & (distance < beyond)
         return _in_thick_pieces(possible & known, lung, _OPENING, _KNOWN_LEAST_ML / work.voxel_ml)
     costal = costal[tuple(nearest)]
@@ -111,6 +109,13 @@ def _beside_consolidation(work: Working, lung: np.ndarray, surface: np.ndarray) 
     sigma = _SHARE_SIGMA_MM / work.spacing
     airless, all_of_it = sums_nearby(work.hu > _DENSE_HU, shell, sigma)
     return surface & (airless > _DENSE_SHARE * np.maximum(all_of_it, 1e-3))
+
+
+def _before_sure_lung(likely: np.ndarray, surface: np.ndarray, settled: np.ndarray) -> np.ndarray:
+    """The surface beyond which the network is sure of lung, (z, y, x) bool; `settled` is what is known to be lung or
+    none."""
+    sure = ndimage.binary_opening((likely > _SURE) & ~settled, ball(_SURE_OPENING))
+    return surface & dilate(sure, _SURE_OPENING + 1)
 
 
 def _facing(fine: np.ndarray, lateral: int) -> tuple[np.ndarray, np.ndarray]:
