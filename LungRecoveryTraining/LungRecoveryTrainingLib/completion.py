@@ -22,9 +22,10 @@ from .tasks import RegistrationTask, batch_seed
 _AERATED = 0.55  # (HU + 1000) / 1000 of lung that a threshold finds
 _TISSUE, _PLACE = 0.8, 12.0  # from which density on it is tissue; over how many voxels that varies
 _BONE = 1.15
-_PLAIN, _FLATTENED, _ROUND = 0.3, 0.3, 0.4  # shares of chests
-_BALLS, _BALL_VOXELS, _BALL_EDGE = 4, (2.0, 10.0), (1.0, 4.0)
-_SHALLOW = 0.8  # of the voxels around a ball's middle that are lung
+_PLAIN, _ALIKE, _ROUND = 0.3, 0.3, 0.4  # shares of chests: of plain shapes, with tissues made alike, with round masses
+_BALLS, _BALL_SHARE = 4, 0.6  # drawn at most, and how likely each
+_BALL_VOXELS, _BALL_EDGE = (2.0, 10.0), (1.0, 4.0)  # radius; voxels over which the level rises by 1
+_SHALLOW = 0.8  # most of the voxels around a ball's middle that may be lung
 _HARD_WEIGHT = 4.0  # of dense lung against everything else in the cross-entropy
 _UNIT = 50.0  # voxels that steady the Dice of few
 _VALIDATION_EPOCH = 1_000_003  # no epoch of a training: validation is painted the same in all
@@ -88,7 +89,7 @@ def varied(chests: dict[str, torch.Tensor], draws: Draws, spacing_mm: float) -> 
     image, lung = plain_chests(draws, chests["image"].shape[2:], spacing_mm)
     plain = per_sample(draws.chance(_PLAIN))
     image, lung = torch.where(plain, image, chests["image"]), torch.where(plain, lung, chests["lung"])
-    left = per_sample(torch.where(draws.chance(_FLATTENED), draws.uniform(0, 1), 1.0))
+    left = per_sample(torch.where(draws.chance(_ALIKE), draws.uniform(0, 1), 1.0))
     alike = per_sample(draws.uniform(1.0, 1.06))
     soft = (image > _TISSUE) & (image < _BONE) & (lung == 0)
     image = torch.where(soft, alike + left * (image - alike), image)
@@ -99,19 +100,18 @@ def varied(chests: dict[str, torch.Tensor], draws: Draws, spacing_mm: float) -> 
 def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Tensor]:
     """The chests with consolidation in their lungs, as another scanner shows them, and `air`: the aerated lung.
 
-    Up to half of a lung may be dense, rather below (dorsally, as fluid and collapse lie) in some; in others it is in
-    round masses at the surface. Soft tissue is
-    brighter or darker from chest to chest, as contrast medium makes it, and from place to place.
+    Up to half of a lung may be dense, rather below (dorsally, as fluid and collapse lie) in some; in others round
+    masses at the surface are. Soft tissue is brighter or darker from chest to chest, as contrast medium makes it, and
+    from place to place.
     """
     image, lung = chests["image"], chests["lung"]
     lesions = random_lesions(draws, lung)
     level = lesions.level + per_sample(draws.uniform(0, 1.5) * draws.chance(0.4)) * _dorsal(lung)
     lesions = replace(lesions, level=level, dense=draws.uniform(0.98, 1.08), core=draws.uniform(0.0, 0.5))
     share = draws.uniform(0.0, 0.45) * draws.chance(0.8)
-    above = threshold(share)
-    round_ones = draws.chance(_ROUND)
-    lesions = replace(lesions, level=torch.where(per_sample(round_ones), _balls(draws, lung), lesions.level))
-    ill = lesions.drawn(image, torch.where(round_ones, 0.0, above))
+    balls = draws.chance(_ROUND)
+    lesions = replace(lesions, level=torch.where(per_sample(balls), _balls(draws, lung), level))
+    ill = lesions.drawn(image, torch.where(balls, 0.0, threshold(share)))
     image = torch.where(lung > 0, ill, image)
     brighter = per_sample(0.04 * draws.normal())
     brighter = brighter + per_sample(draws.uniform(0.0, 0.03)) * draws.smooth_noise(1, image.shape[2:], _PLACE)
@@ -120,7 +120,8 @@ def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Te
     still = torch.ones_like(share)
     image = toned(image, still, draws.uniform(0.96, 1.04), draws.uniform(-0.03, 0.03), None)
     image = noisy(image, draws.uniform(0.0, 0.03), draws)
-    return chests | {"image": image, "air": lung * (F.avg_pool3d(image, 3, 1, 1) < _AERATED)}
+    aerated = (F.avg_pool3d(image, 3, 1, 1) < _AERATED) & (image < _TISSUE)
+    return chests | {"image": image, "air": lung * aerated}
 
 
 def _balls(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
@@ -137,7 +138,7 @@ def _balls(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
         longer = draws.uniform(0.6, 1.4, 3).unbind(1)
         off = [(a - per_sample(at)) / per_sample(by) for a, at, by in zip(axes, centre, longer, strict=True)]
         distance = sum(o.square() for o in off).sqrt()
-        drawn = per_sample(draws.chance(0.6))
+        drawn = per_sample(draws.chance(_BALL_SHARE))
         level = torch.maximum(level, torch.where(drawn, (per_sample(radius) - distance) / per_sample(edge), -1.0))
     return level
 

@@ -28,7 +28,7 @@ def test_what_is_painted_lies_in_the_lungs_and_is_no_longer_air():
     assert not (air & ~lung).any()
     inner = torch.nn.functional.avg_pool3d(made["lung"], 3, 1, 1) > 0.99
     dense = inner & (made["image"] > 0.85)
-    assert (dense & air).sum() < 0.02 * dense.sum()  # edges of round masses
+    assert not (dense & air).any()
     shares = dense.sum((1, 2, 3, 4)) / inner.sum((1, 2, 3, 4))
     assert shares.max() > 0.1  # some chests are badly ill,
     assert shares.min() < 0.01  # some are well
