@@ -14,7 +14,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 demo: install  ## analyse a synthetic recovering patient, write demo/report.html and show it in the browser
 	$(BIN)/lungrecovery demo --output demo --overwrite --view
 
+# On two cores two processes with more threads than one each would only wait for each other.
 test: install lint  ## every test that takes less than minutes, and those on real scans where they are present
+	OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 \
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0 -m "not slow"
 
 slow: install  ## the tests that take minutes

@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICK = {
     "analyze": ["--preset", "fast", "--spacing", "4"],
     "register": ["--preset", "fast", "--spacing", "4"],
-    "phantom": ["--spacing", "4"],
+    "phantom": ["--spacing", "4", "--days", "0", "30"],
     "view": ["--no-browser", "--idle", "0.02"],
 }
 

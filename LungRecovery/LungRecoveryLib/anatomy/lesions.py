@@ -4,7 +4,8 @@ A threshold on the raw voxels would count noise, the walls of bronchi and the bl
 of the parenchyma is estimated first: from voxels that neither belong to a vessel or airway nor touch the lung's border,
 carried into the others from the parenchyma around, and freed of noise by a median, which keeps the edges of lesions.
 Lung that is denser than healthy lung over more than the thickness of a wall is a lesion. Its kind goes by density, and
-reticulation by the lines in it: they make it rougher than the scan's noise makes smooth ground glass.
+reticulation by the lines in it: they make it rougher than the scan's noise makes smooth ground glass, and since they
+are brighter than what lies between, the densities lean to the bright side; mottled ground glass is as often darker.
 """
 
 import numpy as np
@@ -44,8 +45,9 @@ _LEAST_PURE, _AROUND_MM, _REGROWN_MM = 0.5, 9.0, 4.5  # share of a lesion's surr
 _SMALLEST_ML = 0.15  # smaller specks are noise or crossings of vessels
 _ROUGH_MM = 1.5  # lines finer than this make lung rough
 _ROUGH_WINDOW_MM = 4.0
-_ROUGH_HU = 40.0
+_ROUGH_HU, _COARSE_HU = 40.0, 85.0  # at least; more than mottled ground glass shows
 _ROUGH_NOISE = 1.8  # times the roughness of the scan's healthy lung
+_SKEWNESS, _SKEWNESS_WINDOW_MM = 0.4, 8.0
 _LINE_HU = 120.0  # beyond which detail is a vessel that was not segmented rather than a line
 _FROM_SOLID = 2  # voxels from consolidation within which its edge is no line
 
@@ -124,7 +126,7 @@ def _labels(hu: np.ndarray, inside: np.ndarray, tubes: np.ndarray, grid: Grid, a
 
 
 def _rough(hu: np.ndarray, pure: np.ndarray, found: np.ndarray, solid: np.ndarray, grid: Grid) -> np.ndarray:
-    """Where a lesion is rougher than the noise of the scan alone would make it, (z, y, x) bool.
+    """Where a lesion is rougher than the noise of the scan alone would make it, by bright lines, (z, y, x) bool.
 
     Only the inner part of a lesion is looked at: its own edge, and that of consolidation in it, are no lines.
     """
@@ -134,7 +136,19 @@ def _rough(hu: np.ndarray, pure: np.ndarray, found: np.ndarray, solid: np.ndarra
     noise = 1.4826 * float(np.median(np.abs(_detail(hu, aerated, grid)[aerated]))) if aerated.any() else 0.0
     detail = np.clip(_detail(hu, inner, grid), -_LINE_HU, _LINE_HU)
     power, weight = sums_nearby(detail * detail, inner, wide)
-    return np.sqrt(power / np.maximum(weight, 1e-3)) > max(_ROUGH_HU, _ROUGH_NOISE * noise)
+    roughness = np.sqrt(power / np.maximum(weight, 1e-3))
+    rough = roughness > max(_ROUGH_HU, _ROUGH_NOISE * noise)
+    return rough & ((_skewness(detail, inner, grid) > _SKEWNESS) | (roughness > _COARSE_HU))
+
+
+def _skewness(detail: np.ndarray, part: np.ndarray, grid: Grid) -> np.ndarray:
+    """The third standardised moment of a part's values around every voxel, (z, y, x) float32."""
+    sigma = [_SKEWNESS_WINDOW_MM / s for s in grid.spacing[::-1]]
+    total, weight = sums_nearby(detail, part, sigma)
+    square, cube = (sums_nearby(detail**power, part, sigma)[0] for power in (2, 3))
+    mean, square, cube = (moment / np.maximum(weight, 1e-3) for moment in (total, square, cube))
+    variance = np.maximum(square - mean**2, 1.0)
+    return (cube - 3.0 * mean * square + 2.0 * mean**3) / variance**1.5
 
 
 def _detail(hu: np.ndarray, part: np.ndarray, grid: Grid) -> np.ndarray:
