@@ -1,8 +1,8 @@
-"""Air around the body is not air in it, however the table and the field of view lie."""
+"""Air around the body is not air in it, however the table and the field of view lie; gas below it is no lung."""
 
 import numpy as np
 
-from LungRecoveryLib.anatomy.body import air_in_body
+from LungRecoveryLib.anatomy.body import air_in_body, lung_air
 from LungRecoveryLib.anatomy.working import Working
 from LungRecoveryLib.grids import Grid
 
@@ -57,3 +57,15 @@ def test_air_between_a_broad_back_and_the_table_is_outside():
     found = air_in_body(scanned(hu))
     assert found[LUNG].all()
     assert not found[:, below].any()
+
+
+def test_gas_of_the_stomach_above_bowel_that_is_less_than_empty_is_no_lung():
+    """Pure air with lung below it is a cyst or a bronchus; foul gas of the bowel below the stomach is no lung."""
+    hu = np.full(SHAPE, 30.0)
+    lung = (slice(24, 55), slice(10, 50), slice(10, 60))
+    stomach, bowel = (slice(14, 22), slice(15, 35), slice(20, 50)), (slice(4, 12), slice(15, 35), slice(22, 48))
+    for part, density in ((lung, -850.0), (stomach, -1000.0), (bowel, -940.0)):
+        hu[part] = density
+    found = lung_air(scanned(hu), hu < -300)
+    assert found[lung].all()
+    assert not found[stomach].any()

@@ -22,7 +22,7 @@ _MARKER_ML = 1.0
 _GAS_ML = 0.2
 _BUBBLE_ML = 20.0
 _BUBBLE_MARGIN = 85.0
-_LUNG_BELOW_SHARE = 0.2
+_LUNG_SHARE, _LUNG_BELOW_SHARE = 0.1, 0.2
 _GAS, _LUNG = 1, 2
 
 
@@ -135,7 +135,7 @@ def _lung_air(work: Working, air: np.ndarray) -> np.ndarray:
     kind = np.where(sizes == 0, 0, np.where(empty, _GAS, np.where(large, _LUNG, 0))).astype(np.int32)
     if not (kind == _LUNG).any():
         return np.zeros(air.shape, bool)
-    lung = (kind == _LUNG)[labels]
+    lung = ((kind == _LUNG) & (sizes > _LUNG_SHARE * sizes.max()))[labels]  # no bowel that is less than empty
     lung_below = np.zeros(air.shape, bool)
     lung_below[1:] = np.logical_or.accumulate(lung, axis=0)[:-1]
     share_below = np.bincount(labels.ravel(), lung_below.ravel(), len(sizes)) / np.maximum(sizes, 1)
