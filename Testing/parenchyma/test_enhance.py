@@ -57,6 +57,17 @@ def test_a_healthy_lung_shows_next_to_nothing(chest):
         assert (found > 0).sum() < 0.01 * tissue.inside.sum()
 
 
+def test_fissures_are_no_faint_lesions(chest):
+    """A sheet of 60 HU and 2 mm through both lungs, which a mean raises as much as a subtle lesion (7 % of the lungs)."""
+    z = np.indices(chest.hu.shape)[0] * chest.grid.spacing[2] + chest.grid.origin[2]
+    sheet = np.abs(z + 0.5 * chest.y) < 1.2
+    tissue = tissue_of(chest.scan(60.0 * sheet, noise=25.0), chest.image("lungs"), chest.tubes)
+    baseline = estimate_baseline(tissue)
+    found = find_lesions(tissue, excess_of(tissue, baseline), baseline)
+    assert (sheet & (chest.lungs > 0)).sum() > 0.015 * (chest.lungs > 0).sum()
+    assert (found > 0).sum() < 0.005 * tissue.inside.sum()
+
+
 def test_missed_vessels_are_no_lesions(chest):
     """Vessels of 2 to 6 mm that nobody segmented: next to nothing of the lung is called plainly visible."""
     tissue = tissue_of(chest.scan(noise=15.0), chest.image("lungs"), chest.airways > 0)

@@ -22,11 +22,12 @@ _SURFACE_MM = 3.0  # of the lung's blurred surface, which is not parenchyma alon
 # mean that does so; the last one is as wide as the noise requires.
 _VISIBLE = ((240.0, 0.9), (90.0, 1.3))
 SUBTLE_HU = 20.0
-_SUBTLE_MM = (1.8, 4.0)
-_CERTAIN = 5.0  # SDs of the healthy parenchyma's local means
+_SUBTLE_MM = (2.5, 4.0)
+_CERTAIN, _SUBTLE_CERTAIN = 5.0, 4.2  # SDs of the healthy parenchyma's local means
 _REACH = 1.5  # widths of the narrower mean
-_LEAST_ML = (0.1, 0.15, 0.4)
+_LEAST_ML = (0.1, 0.15, 1.0)
 _THICK, _THIN = 2, 1  # voxels from the edge to the middle of what is no vessel that was missed
+_SHEET_MM = 6.0  # from the edge to the middle of what is no fissure in a mean
 _KEPT = 2.5  # SDs of the noise by which a voxel may differ from the mean around it
 _MAD_TO_SD = 1.4826
 
@@ -88,8 +89,8 @@ def find_lesions(tissue: Tissue, excess: Excess, baseline: Baseline) -> np.ndarr
 
     Dense lesions are drawn first, at half their contrast, with a narrow mean. What they cover is left out of the wider
     means that find fainter ones, so that no lesion casts a halo. The faintest are drawn at half of SUBTLE_HU where a
-    mean twice as wide is beyond doubt. All of them have to stand out from what healthy parenchyma itself varies by,
-    which is much where small vessels blur into it.
+    mean twice as wide is beyond doubt, and where they are thicker than a fissure. All of them have to stand out from
+    what healthy parenchyma itself varies by, which is much where small vessels blur into it.
     """
     result = np.zeros(tissue.hu.shape, np.uint8)
     known = excess.known.copy()
@@ -104,11 +105,18 @@ def find_lesions(tissue: Tissue, excess: Excess, baseline: Baseline) -> np.ndarr
     narrow = _local_mean(tissue, excess.raw, known, width, noise)
     wide = smoothed(narrow, known, tissue.sigma(width * np.sqrt(3.0)))  # twice as wide in all
     free = tissue.inside & (result == 0)
-    seeds = free & (wide > max(SUBTLE_HU / 2, _CERTAIN * _healthy_spread(wide, known)))
+    seeds = free & (wide > max(SUBTLE_HU / 2, _SUBTLE_CERTAIN * _healthy_spread(wide, known)))
     # The wide mean falls to half at a lesion's edge: seeds end about a width inside of it.
     near = distance_mm(~seeds, tissue.grid) <= _REACH * width
-    result[_pieces(free & near & (narrow > SUBTLE_HU / 2), tissue.grid, _LEAST_ML[-1], _THIN, seeds)] = 2
+    faint = _without_sheets(free & near & (narrow > SUBTLE_HU / 2), tissue.grid)
+    result[_pieces(faint, tissue.grid, _LEAST_ML[-1], _THIN, seeds)] = 2
     return result
+
+
+def _without_sheets(mask: np.ndarray, grid: Grid) -> np.ndarray:
+    """The mask without thin sheets: a fissure is as faint in a mean as a subtle lesion, but never as thick."""
+    core = distance_mm(mask, grid) >= _SHEET_MM
+    return mask & (distance_mm(~core, grid) <= _SHEET_MM)
 
 
 def subtle_width(tissue: Tissue, baseline: Baseline) -> float:
