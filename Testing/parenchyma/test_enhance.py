@@ -58,7 +58,7 @@ def test_a_healthy_lung_shows_next_to_nothing(chest):
 
 
 def test_fissures_are_no_faint_lesions(chest):
-    """A sheet of 60 HU and 2 mm through both lungs, which a mean raises as much as a subtle lesion (7 % of the lungs)."""
+    """A sheet of 60 HU and 2 mm through both lungs, which a mean raises as much as a subtle lesion."""
     z = np.indices(chest.hu.shape)[0] * chest.grid.spacing[2] + chest.grid.origin[2]
     sheet = np.abs(z + 0.5 * chest.y) < 1.2
     tissue = tissue_of(chest.scan(60.0 * sheet, noise=25.0), chest.image("lungs"), chest.tubes)
