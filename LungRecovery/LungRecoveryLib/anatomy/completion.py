@@ -70,7 +70,7 @@ def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray, likely: np.nda
     window = _window(work, air)
     part, found, likely = work.part(window), lungs[window], likely[window].copy()
     likely[found | ~part.field | (part.hu > _BONE_HU)] = 0.0
-    likely[_fat(part, found)] = 0.0
+    likely[_fat(part, found) | _fluid(part, _FLUID_HU)] = 0.0
     core = ndimage.binary_opening(likely > _SURE, ball(_OPENING))
     if core.sum() * work.voxel_ml < _LEAST_ML / 2:
         return result
@@ -78,7 +78,7 @@ def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray, likely: np.nda
     labels, sizes = components(within)
     for label in np.flatnonzero(sizes * work.voxel_ml > _LEAST_ML):
         piece = labels == label
-        if _is_lung(piece, part, likely, found):
+        if _is_lung(piece, likely, found):
             grown = ndimage.binary_propagation(piece, mask=(likely > _LIKELY) & dilate(piece, _GROW_MM / work.spacing))
             result[window] |= piece | ndimage.binary_opening(grown, ball(_OPENING))
     return result
@@ -96,10 +96,14 @@ def _told_apart_by_contrast(part: Working) -> np.ndarray:
     _, sizes = components(ndimage.binary_opening(bright, ball(_THICKER_THAN_BONE)))
     if sizes.max(initial=0) * part.voxel_ml < _HEART_ML:
         return np.zeros_like(bright)
+    return _fluid(part, _UNENHANCED_HU) | dilate(ndimage.binary_opening(bright, ball(_VESSEL)), _VESSEL)
+
+
+def _fluid(part: Working, limit_hu: float) -> np.ndarray:
+    """What is dense, but below a limit in the mean around, (z, y, x) bool."""
     dense = (part.hu > _DENSE_HU[0]) & (part.hu < _DENSE_HU[1])
     total, weight = sums_nearby(part.hu, dense, _FLUID_SIGMA_MM / part.spacing)
-    fluid = dense & (total < _UNENHANCED_HU * weight)
-    return fluid | dilate(ndimage.binary_opening(bright, ball(_VESSEL)), _VESSEL)
+    return dense & (total < limit_hu * weight)
 
 
 def _fat(part: Working, lungs: np.ndarray) -> np.ndarray:
@@ -115,11 +119,10 @@ def _rib_cage(part: Working) -> np.ndarray:
     return close((sizes * part.voxel_ml > _BONE_ML)[labels], _INTERCOSTAL_MM / part.spacing)
 
 
-def _is_lung(piece: np.ndarray, part: Working, likely: np.ndarray, lungs: np.ndarray) -> bool:
-    """Whether a piece lies broadly on the lung, is surely lung in the network's eyes, and denser than fluid."""
+def _is_lung(piece: np.ndarray, likely: np.ndarray, lungs: np.ndarray) -> bool:
+    """Whether a piece lies broadly on the lung and is surely lung in the network's eyes."""
     around = ndimage.binary_dilation(piece) & ~piece
-    broad = lungs[around].mean() > _LEAST_CONTACT
-    return bool(broad and likely[piece].mean() > _MEAN_SURE and np.median(part.hu[piece]) > _FLUID_HU)
+    return bool(lungs[around].mean() > _LEAST_CONTACT and likely[piece].mean() > _MEAN_SURE)
 
 
 def _probability(part: Working, air: np.ndarray) -> np.ndarray:

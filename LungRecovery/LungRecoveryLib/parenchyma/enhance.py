@@ -23,10 +23,13 @@ _SURFACE_MM = 3.0  # of the lung's blurred surface, which is not parenchyma alon
 _VISIBLE = ((240.0, 0.9), (90.0, 1.3))
 SUBTLE_HU = 20.0
 _SUBTLE_MM = (2.5, 4.0)
-_CERTAIN, _SUBTLE_CERTAIN = 5.0, 4.2  # SDs of the healthy parenchyma's local means
+# SDs of the healthy parenchyma's local means; fewer are enough where a subtle lesion is more than that, since it has
+# to be large, too.
+_CERTAIN, _SUBTLE_CERTAIN = 5.0, 3.0
 _REACH = 1.5  # widths of the narrower mean
 _LEAST_ML = (0.1, 0.15, 1.0)
 _THICK, _THIN = 2, 1  # voxels from the edge to the middle of what is no vessel that was missed
+_LEAST_CLEAR = 0.45  # share of a lesion that is not in or beside tubes
 _SHEET_MM = 6.0  # from the edge to the middle of what is no fissure in a mean
 _KEPT = 2.5  # SDs of the noise by which a voxel may differ from the mean around it
 _MAD_TO_SD = 1.4826
@@ -98,19 +101,30 @@ def find_lesions(tissue: Tissue, excess: Excess, baseline: Baseline) -> np.ndarr
     for (contrast, width), least in zip(_VISIBLE, _LEAST_ML, strict=False):
         mean = _local_mean(tissue, excess.raw, known, width, noise)
         limit = max(contrast / 2, _CERTAIN * _healthy_spread(mean, known))
-        found = _pieces(tissue.inside & (mean > limit) & (result == 0), tissue.grid, least, _THICK)
+        dense = _pieces(tissue.inside & (mean > limit) & (result == 0), tissue.grid, least, _THICK)
+        found = _without_bundles(dense, tissue)
         result[found] = 1
         known &= ~ndimage.binary_dilation(found)
     width = subtle_width(tissue, baseline)
     narrow = _local_mean(tissue, excess.raw, known, width, noise)
     wide = smoothed(narrow, known, tissue.sigma(width * np.sqrt(3.0)))  # twice as wide in all
     free = tissue.inside & (result == 0)
-    seeds = free & (wide > max(SUBTLE_HU / 2, _SUBTLE_CERTAIN * _healthy_spread(wide, known)))
+    spread = _healthy_spread(wide, known)
+    certain = _SUBTLE_CERTAIN if _SUBTLE_CERTAIN * spread < SUBTLE_HU else _CERTAIN
+    seeds = free & (wide > max(SUBTLE_HU / 2, certain * spread))
     # The wide mean falls to half at a lesion's edge: seeds end about a width inside of it.
     near = distance_mm(~seeds, tissue.grid) <= _REACH * width
     faint = _without_sheets(free & near & (narrow > SUBTLE_HU / 2), tissue.grid)
     result[_pieces(faint, tissue.grid, _LEAST_ML[-1], _THIN, seeds)] = 2
     return result
+
+
+def _without_bundles(mask: np.ndarray, tissue: Tissue) -> np.ndarray:
+    """The mask without pieces that lie for the most part between the tubes of a hilum, whose blur they are."""
+    labels, count = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    clear = np.bincount(labels[tissue.from_tubes >= _RIM_MM], minlength=count + 1)
+    return mask & (clear > _LEAST_CLEAR * sizes)[labels]
 
 
 def _without_sheets(mask: np.ndarray, grid: Grid) -> np.ndarray:
