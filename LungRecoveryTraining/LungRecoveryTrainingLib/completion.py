@@ -22,9 +22,11 @@ from .tasks import RegistrationTask, batch_seed
 _AERATED = 0.55  # (HU + 1000) / 1000 of lung that a threshold finds
 _TISSUE, _PLACE = 0.8, 12.0  # from which density on it is tissue; over how many voxels that varies
 _BONE = 1.15
-_PLAIN, _ALIKE, _ROUND = 0.3, 0.3, 0.4  # shares of chests: of plain shapes, with tissues made alike, with round masses
+_PLAIN, _ALIKE = 0.35, 0.3  # shares of chests: of plain shapes, with tissues made alike
+_ROUND, _LOBAR = 0.4, 0.25  # shares with round masses, and of the others with a lobe or segment without air
 _BALLS, _BALL_SHARE = 4, 0.6  # drawn at most, and how likely each
 _BALL_VOXELS, _BALL_EDGE = (2.0, 10.0), (1.0, 4.0)  # radius; voxels over which the level rises by 1
+_CELLS, _CELL_EDGE = 12, 2.0  # lobes and segments in both lungs; voxels over which the level rises by 1 between them
 _SHALLOW = 0.8  # most of the voxels around a ball's middle that may be lung
 _HARD_WEIGHT = 4.0  # of dense lung against everything else in the cross-entropy
 _UNIT = 50.0  # voxels that steady the Dice of few
@@ -101,17 +103,18 @@ def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Te
     """The chests with consolidation in their lungs, as another scanner shows them, and `air`: the aerated lung.
 
     Up to half of a lung may be dense, rather below (dorsally, as fluid and collapse lie) in some; in others round
-    masses at the surface are. Soft tissue is brighter or darker from chest to chest, as contrast medium makes it, and
-    from place to place.
+    masses at the surface are, or a part as large as a lobe or a segment, with flat borders. Soft tissue is brighter or
+    darker from chest to chest, as contrast medium makes it, and from place to place.
     """
     image, lung = chests["image"], chests["lung"]
     lesions = random_lesions(draws, lung)
     level = lesions.level + per_sample(draws.uniform(0, 1.5) * draws.chance(0.4)) * _dorsal(lung)
     lesions = replace(lesions, level=level, dense=draws.uniform(0.98, 1.08), core=draws.uniform(0.0, 0.5))
     share = draws.uniform(0.0, 0.45) * draws.chance(0.8)
-    balls = draws.chance(_ROUND)
+    balls, lobar = draws.chance(_ROUND), draws.chance(_LOBAR)
+    level = torch.where(per_sample(lobar), _cells(draws, lung), level)
     lesions = replace(lesions, level=torch.where(per_sample(balls), _balls(draws, lung), level))
-    ill = lesions.drawn(image, torch.where(balls, 0.0, threshold(share)))
+    ill = lesions.drawn(image, torch.where(balls | lobar, 0.0, threshold(share)))
     image = torch.where(lung > 0, ill, image)
     brighter = per_sample(0.04 * draws.normal())
     brighter = brighter + per_sample(draws.uniform(0.0, 0.03)) * draws.smooth_noise(1, image.shape[2:], _PLACE)
@@ -141,6 +144,21 @@ def _balls(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
         drawn = per_sample(draws.chance(_BALL_SHARE))
         level = torch.maximum(level, torch.where(drawn, (per_sample(radius) - distance) / per_sample(edge), -1.0))
     return level
+
+
+def _cells(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
+    """What lies nearer to one of some points in the lungs than to all others, as a level (n, 1, z, y, x) that is 0
+    between them, higher within."""
+    shape = lung.shape[2:]
+    chosen = torch.multinomial(lung.flatten(1) + 1e-6, _CELLS, replacement=True, generator=draws.generator)
+    axes = torch.meshgrid(*(torch.arange(n, device=lung.device) for n in shape), indexing="ij")
+    distances = []
+    for cell in range(_CELLS):
+        centre = torch.unravel_index(chosen[:, cell], shape)
+        off = [a - per_sample(at) for a, at in zip(axes, centre, strict=True)]
+        distances.append(sum(o.square() for o in off).float().sqrt())
+    others = torch.stack(distances[1:]).amin(dim=0)
+    return (others - distances[0]) / _CELL_EDGE
 
 
 def _dorsal(lung: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ def chests(count: int) -> dict[str, torch.Tensor]:
 
 
 def test_what_is_painted_lies_in_the_lungs_and_is_no_longer_air():
-    made = painted(chests(12), Draws(12, torch.device("cpu"), torch.Generator().manual_seed(0)))
+    made = painted(chests(36), Draws(36, torch.device("cpu"), torch.Generator().manual_seed(0)))
     lung, air = made["lung"] > 0, made["air"] > 0
     assert not (air & ~lung).any()
     inner = torch.nn.functional.avg_pool3d(made["lung"], 3, 1, 1) > 0.99
@@ -44,6 +44,25 @@ def test_round_masses_are_few_and_solid(monkeypatch):
     assert max(pieces) <= 4
     assert np.count_nonzero(pieces) > 12
     assert all(np.array_equal(ndimage.binary_fill_holes(mask), mask) for mask in ill)
+
+
+def test_lobes_without_air_are_large_and_have_flat_borders(monkeypatch):
+    """What is painted as a lobe is at least a twenty-fifth of the lungs on average, and convex within them: nothing of
+    the lungs lies between two of its voxels that does not belong to it."""
+    monkeypatch.setattr("LungRecoveryTrainingLib.completion._ROUND", 0.0)
+    monkeypatch.setattr("LungRecoveryTrainingLib.completion._LOBAR", 1.0)
+    given = chests(24)
+    made = painted(given, Draws(24, torch.device("cpu"), torch.Generator().manual_seed(5)))
+    dense = (made["image"] > 0.9) & (given["lung"] > 0)
+    lungs = given["lung"] > 0
+    assert dense.sum() > 0.04 * lungs.sum()
+    generator = torch.Generator().manual_seed(6)
+    for each, lung in zip(dense[:, 0], lungs[:, 0], strict=True):
+        places = each.nonzero()
+        if len(places) > 50:
+            pairs = places[torch.randint(len(places), (200, 2), generator=generator)]
+            middle = (pairs.float().mean(dim=1)).long().unbind(1)
+            assert each[middle][lung[middle]].float().mean() > 0.9
 
 
 def test_some_chests_give_way_to_plain_shapes_and_some_to_tissues_alike():

@@ -16,10 +16,11 @@ class Segmenter(nn.Module):
         super().__init__()
         self.unet = UNet(channels, encoder, decoder, final)
         self.head = nn.Conv3d(self.unet.width, 1, 1)
+        self.to(memory_format=torch.channels_last_3d)  # CPUs take two thirds of the time for few channels in this order
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The logits of an image."""
-        return self.head(self.unet(image))[:, 0]
+        return self.head(self.unet(image.contiguous(memory_format=torch.channels_last_3d)))[:, 0]
 
     def set_mixed_precision(self, enabled: bool) -> None:
         """Nothing: this network is small, it stays in float32."""
