@@ -5,6 +5,7 @@ is where it is used). Both visits of a sample are chests of their own; some give
 the network does not rely on how the tissue around lungs looks in the others.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -129,18 +130,12 @@ def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Te
 
 def _balls(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
     """Ellipsoids at the lungs' surface as a level (n, 1, z, y, x) that is 0 on their own, higher within."""
-    shape = lung.shape[2:]
-    near = F.avg_pool3d(lung, 5, 1, 2)
-    shallow = (lung * (near < _SHALLOW)).flatten(1) + 1e-6
-    chosen = torch.multinomial(shallow, _BALLS, replacement=True, generator=draws.generator)
+    shallow = lung * (F.avg_pool3d(lung, 5, 1, 2) < _SHALLOW)
     level = torch.full_like(lung, -1.0)
-    axes = torch.meshgrid(*(torch.arange(n, device=lung.device) for n in shape), indexing="ij")
-    for ball in range(_BALLS):
-        centre = torch.unravel_index(chosen[:, ball], shape)
+    for off in _offsets(draws, shallow, _BALLS):
         radius, edge = draws.uniform(*_BALL_VOXELS), draws.uniform(*_BALL_EDGE)
         longer = draws.uniform(0.6, 1.4, 3).unbind(1)
-        off = [(a - per_sample(at)) / per_sample(by) for a, at, by in zip(axes, centre, longer, strict=True)]
-        distance = sum(o.square() for o in off).sqrt()
+        distance = sum((o / per_sample(by)).square() for o, by in zip(off, longer, strict=True)).sqrt()
         drawn = per_sample(draws.chance(_BALL_SHARE))
         level = torch.maximum(level, torch.where(drawn, (per_sample(radius) - distance) / per_sample(edge), -1.0))
     return level
@@ -149,16 +144,17 @@ def _balls(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
 def _cells(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
     """What lies nearer to one of some points in the lungs than to all others, as a level (n, 1, z, y, x) that is 0
     between them, higher within."""
-    shape = lung.shape[2:]
-    chosen = torch.multinomial(lung.flatten(1) + 1e-6, _CELLS, replacement=True, generator=draws.generator)
-    axes = torch.meshgrid(*(torch.arange(n, device=lung.device) for n in shape), indexing="ij")
-    distances = []
-    for cell in range(_CELLS):
-        centre = torch.unravel_index(chosen[:, cell], shape)
-        off = [a - per_sample(at) for a, at in zip(axes, centre, strict=True)]
-        distances.append(sum(o.square() for o in off).float().sqrt())
-    others = torch.stack(distances[1:]).amin(dim=0)
-    return (others - distances[0]) / _CELL_EDGE
+    own, *others = (sum(o.square() for o in off).sqrt() for off in _offsets(draws, lung, _CELLS))
+    return (torch.stack(others).amin(dim=0) - own) / _CELL_EDGE
+
+
+def _offsets(draws: Draws, where: torch.Tensor, count: int) -> Iterator[list[torch.Tensor]]:
+    """The offsets (n, 1, z, y, x) in voxels along each axis from places drawn in a mask `where` (n, 1, z, y, x)."""
+    shape = where.shape[2:]
+    places = torch.multinomial(where.flatten(1) + 1e-6, count, replacement=True, generator=draws.generator)
+    axes = torch.meshgrid(*(torch.arange(n, device=where.device) for n in shape), indexing="ij")
+    for place in places.unbind(1):
+        yield [(a - per_sample(at)).float() for a, at in zip(axes, torch.unravel_index(place, shape), strict=True)]
 
 
 def _dorsal(lung: torch.Tensor) -> torch.Tensor:

@@ -103,6 +103,21 @@ def test_what_is_heard_of_the_network(hu, likely, offset, expected):
     assert not (found & ~piece).any()
 
 
+def test_fluid_beside_a_mass_does_not_take_the_mass_with_it():
+    """In one piece of what the network is sure of, the mass is lung and the fluid, twice as large, is none."""
+    grid = Grid((60, 60, 60), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())
+    lung, mass, fluid = (np.zeros(grid.shape, bool) for _ in range(3))
+    lung[5:30, 10:50, 5:55] = True
+    mass[30:38, 12:48, 6:22] = True
+    fluid[30:38, 12:48, 22:54] = True
+    volume = np.select([lung, mass, fluid], [-850.0, 45.0, 2.0], 55.0).astype(np.float32)
+    work = Working(grid, volume, np.ones(grid.shape, bool), -1000.0)
+    said = np.select([lung, mass | fluid], [1.0, 0.98], 0.0).astype(np.float32)
+    found = completion.dense_lung(work, lung, lung, said)
+    assert found[mass].mean() > 0.8
+    assert found[fluid].mean() < 0.15
+
+
 def test_a_network_that_does_not_know_the_scan_is_not_heard(monkeypatch):
     """It has to call the aerated lung lung; then what it says lies on the grid of the whole scan."""
     grid = Grid((60, 50, 40), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())

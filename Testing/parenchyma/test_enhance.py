@@ -68,6 +68,19 @@ def test_fissures_are_no_faint_lesions(chest):
     assert (found > 0).sum() < 0.005 * tissue.inside.sum()
 
 
+def test_a_bundle_of_tubes_is_no_lesion_but_glass_with_a_vessel_in_it_is(chest, balls_in):
+    """As at a hilum: between tubes 4 mm apart 200 HU more are their blur. Around two tubes they are a lesion."""
+    bundle, glass = (balls_in(chest, [place], 16.0) for place in (PLACES[0], PLACES[2]))
+    _, y, x = np.indices(chest.hu.shape)
+    tubes = chest.tubes | (bundle & (y % 4 < 2) & (x % 4 < 2)) | (glass & (y % 9 < 2) & (x % 9 < 2))
+    tissue = tissue_of(chest.scan(200.0 * (bundle | glass), noise=15.0), chest.image("lungs"), tubes)
+    baseline = estimate_baseline(tissue)
+    cut = window(chest.grid, tissue.grid)
+    found = find_lesions(tissue, excess_of(tissue, baseline), baseline) == 1
+    assert found[glass[cut]].mean() > 0.8
+    assert found[bundle[cut]].mean() < 0.05
+
+
 def test_missed_vessels_are_no_lesions(chest):
     """Vessels of 2 to 6 mm that nobody segmented: next to nothing of the lung is called plainly visible."""
     tissue = tissue_of(chest.scan(noise=15.0), chest.image("lungs"), chest.airways > 0)

@@ -49,12 +49,11 @@ def test_round_masses_are_few_and_solid(monkeypatch):
 def test_lobes_without_air_are_large_and_have_flat_borders(monkeypatch):
     """What is painted as a lobe is at least a twenty-fifth of the lungs on average, and convex within them: nothing of
     the lungs lies between two of its voxels that does not belong to it."""
-    monkeypatch.setattr("LungRecoveryTrainingLib.completion._ROUND", 0.0)
-    monkeypatch.setattr("LungRecoveryTrainingLib.completion._LOBAR", 1.0)
-    given = chests(24)
-    made = painted(given, Draws(24, torch.device("cpu"), torch.Generator().manual_seed(5)))
-    dense = (made["image"] > 0.9) & (given["lung"] > 0)
-    lungs = given["lung"] > 0
+    monkeypatch.setattr(completion, "_ROUND", 0.0)
+    monkeypatch.setattr(completion, "_LOBAR", 1.0)
+    made = painted(chests(24), Draws(24, torch.device("cpu"), torch.Generator().manual_seed(5)))
+    lungs = made["lung"] > 0
+    dense = (made["image"] > 0.9) & lungs
     assert dense.sum() > 0.04 * lungs.sum()
     generator = torch.Generator().manual_seed(6)
     for each, lung in zip(dense[:, 0], lungs[:, 0], strict=True):

@@ -70,7 +70,8 @@ def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray, likely: np.nda
     window = _window(work, air)
     part, found, likely = work.part(window), lungs[window], likely[window].copy()
     likely[found | ~part.field | (part.hu > _BONE_HU)] = 0.0
-    likely[_fat(part, found) | _fluid(part, _FLUID_HU)] = 0.0
+    likely[_fat(part, found)] = 0.0
+    likely[_fluid(part, likely > _LIKELY, _FLUID_HU)] = 0.0
     core = ndimage.binary_opening(likely > _SURE, ball(_OPENING))
     if core.sum() * work.voxel_ml < _LEAST_ML / 2:
         return result
@@ -96,12 +97,12 @@ def _told_apart_by_contrast(part: Working) -> np.ndarray:
     _, sizes = components(ndimage.binary_opening(bright, ball(_THICKER_THAN_BONE)))
     if sizes.max(initial=0) * part.voxel_ml < _HEART_ML:
         return np.zeros_like(bright)
-    return _fluid(part, _UNENHANCED_HU) | dilate(ndimage.binary_opening(bright, ball(_VESSEL)), _VESSEL)
+    return _fluid(part, part.field, _UNENHANCED_HU) | dilate(ndimage.binary_opening(bright, ball(_VESSEL)), _VESSEL)
 
 
-def _fluid(part: Working, limit_hu: float) -> np.ndarray:
-    """What is dense, but below a limit in the mean around, (z, y, x) bool."""
-    dense = (part.hu > _DENSE_HU[0]) & (part.hu < _DENSE_HU[1])
+def _fluid(part: Working, among: np.ndarray, limit_hu: float) -> np.ndarray:
+    """What of some voxels is dense, but below a limit in the mean of those around, (z, y, x) bool each."""
+    dense = among & (part.hu > _DENSE_HU[0]) & (part.hu < _DENSE_HU[1])
     total, weight = sums_nearby(part.hu, dense, _FLUID_SIGMA_MM / part.spacing)
     return dense & (total < limit_hu * weight)
 

@@ -26,7 +26,7 @@ from ..grids import (
 )
 from ..nearby import sums_nearby
 from .scale import scale_offset
-from .tubes import parenchyma
+from .tubes import parenchyma, without_bundles
 from .working import components
 
 GROUND_GLASS, CONSOLIDATION, RETICULATION = 1, 2, 3
@@ -41,7 +41,6 @@ _CORE_HU = -450.0  # brighter than ground glass; the blurred core of a vessel fr
 _CORE_SMOOTHING_MM = 0.5
 _WALL_MM = 2.0  # of an airway, with its blur
 _FILL_MM = 2.0
-_LEAST_PURE, _AROUND_MM, _REGROWN_MM = 0.5, 9.0, 4.5  # share of a lesion's surroundings that is no vessel
 _SMALLEST_ML = 0.15  # smaller specks are noise or crossings of vessels
 _ROUGH_MM = 1.5  # lines finer than this make lung rough
 _ROUGH_WINDOW_MM = 4.0
@@ -119,7 +118,7 @@ def _labels(hu: np.ndarray, inside: np.ndarray, tubes: np.ndarray, grid: Grid, a
     density = ndimage.median_filter(np.where(pure, hu, _carried(hu, pure, grid)), size=3, mode="nearest")
     healthy = parenchyma(hu, inside & ~tubes if (inside & ~tubes).any() else inside, float(np.mean(grid.spacing)))
     found = inside & (density >= np.maximum(abnormal_hu, healthy + _ABOVE_HEALTHY_HU)) & (density < _BRIGHTEST_HU)
-    found = _tidied(_without_bundles(_tidied(found, grid), pure, grid), grid)
+    found = _tidied(without_bundles(_tidied(found, grid), pure, grid), grid)
     solid = found & (density > _SOLID_HU)
     rough = found & ~solid & _rough(hu, pure, found, solid, grid)
     return np.select([solid, rough, found], [CONSOLIDATION, RETICULATION, GROUND_GLASS], 0).astype(np.uint8)
@@ -181,18 +180,6 @@ def _without_thin_parts(mask: np.ndarray) -> np.ndarray:
 def _tidied(mask: np.ndarray, grid: Grid) -> np.ndarray:
     """The mask without thin parts and specks."""
     return _without_specks(_without_thin_parts(mask), grid)
-
-
-def _without_bundles(mask: np.ndarray, pure: np.ndarray, grid: Grid) -> np.ndarray:
-    """The mask without what lies between the vessels and bronchi of a hilum, whose blur makes lung look denser there.
-
-    Vessels and their borders take most of such a bundle, but little more than a third of a lesion around them.
-    """
-    share, weight = sums_nearby(pure.astype(np.float32), mask, [_AROUND_MM / s for s in grid.spacing[::-1]])
-    lesion = mask & (share > _LEAST_PURE * weight)
-    if not lesion.any():
-        return lesion
-    return mask & (ndimage.distance_transform_edt(~lesion, sampling=grid.spacing[::-1]) <= _REGROWN_MM)
 
 
 def _without_specks(mask: np.ndarray, grid: Grid) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..anatomy.tubes import without_bundles
 from ..grids import Grid, crop_to_mask, grid_of, resample, resample_mask, to_array, to_image, window
 from .baseline import Baseline
 from .tissue import Tissue, distance_mm, plane_along, smoothed
@@ -18,18 +19,16 @@ TUBES_HU = 0.0
 _FILL_MM = (1.5, 3.0, 6.0)
 _RIM_MM = 1.5  # beside tubes, blurred by the scanner
 _SURFACE_MM = 3.0  # of the lung's blurred surface, which is not parenchyma alone
-# Contrasts (HU above the baseline) that are looked for in turn, each drawn at half its height, and the SD in mm of the
-# mean that does so; the last one is as wide as the noise requires.
-_VISIBLE = ((240.0, 0.9), (90.0, 1.3))
+# Contrasts (HU above the baseline) that are looked for in turn, each drawn at half its height; the SD in mm of the mean
+# that does so, and the smallest piece in ml. The last mean is as wide as the noise requires.
+_VISIBLE = ((240.0, 0.9, 0.1), (90.0, 1.3, 0.15))
 SUBTLE_HU = 20.0
-_SUBTLE_MM = (2.5, 4.0)
+_SUBTLE_MM, _SUBTLE_ML = (2.5, 4.0), 1.0
 # SDs of the healthy parenchyma's local means; fewer are enough where a subtle lesion is more than that, since it has
 # to be large, too.
 _CERTAIN, _SUBTLE_CERTAIN = 5.0, 3.0
 _REACH = 1.5  # widths of the narrower mean
-_LEAST_ML = (0.1, 0.15, 1.0)
-_THICK, _THIN = 2, 1  # voxels from the edge to the middle of what is no vessel that was missed
-_LEAST_CLEAR = 0.45  # share of a lesion that is not in or beside tubes
+_THICK = 2  # voxels from the edge to the middle of what is no vessel that was missed
 _SHEET_MM = 6.0  # from the edge to the middle of what is no fissure in a mean
 _KEPT = 2.5  # SDs of the noise by which a voxel may differ from the mean around it
 _MAD_TO_SD = 1.4826
@@ -98,33 +97,28 @@ def find_lesions(tissue: Tissue, excess: Excess, baseline: Baseline) -> np.ndarr
     result = np.zeros(tissue.hu.shape, np.uint8)
     known = excess.known.copy()
     noise = _MAD_TO_SD * baseline.mad_hu
-    for (contrast, width), least in zip(_VISIBLE, _LEAST_ML, strict=False):
+    for contrast, width, least in _VISIBLE:
         mean = _local_mean(tissue, excess.raw, known, width, noise)
         limit = max(contrast / 2, _CERTAIN * _healthy_spread(mean, known))
-        dense = _pieces(tissue.inside & (mean > limit) & (result == 0), tissue.grid, least, _THICK)
-        found = _without_bundles(dense, tissue)
+        dense = _pieces(_thick(tissue.inside & (mean > limit) & (result == 0)), tissue.grid, least)
+        found = without_bundles(dense, tissue.from_tubes >= _RIM_MM, tissue.grid)
         result[found] = 1
         known &= ~ndimage.binary_dilation(found)
+    result[_subtle(tissue, excess, baseline, known, tissue.inside & (result == 0))] = 2
+    return result
+
+
+def _subtle(tissue: Tissue, excess: Excess, baseline: Baseline, known: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """The faintest lesions among what is `free`, (z, y, x) bool; `known` is parenchyma without visible lesions."""
     width = subtle_width(tissue, baseline)
-    narrow = _local_mean(tissue, excess.raw, known, width, noise)
+    narrow = _local_mean(tissue, excess.raw, known, width, _MAD_TO_SD * baseline.mad_hu)
     wide = smoothed(narrow, known, tissue.sigma(width * np.sqrt(3.0)))  # twice as wide in all
-    free = tissue.inside & (result == 0)
     spread = _healthy_spread(wide, known)
     certain = _SUBTLE_CERTAIN if _SUBTLE_CERTAIN * spread < SUBTLE_HU else _CERTAIN
     seeds = free & (wide > max(SUBTLE_HU / 2, certain * spread))
     # The wide mean falls to half at a lesion's edge: seeds end about a width inside of it.
     near = distance_mm(~seeds, tissue.grid) <= _REACH * width
-    faint = _without_sheets(free & near & (narrow > SUBTLE_HU / 2), tissue.grid)
-    result[_pieces(faint, tissue.grid, _LEAST_ML[-1], _THIN, seeds)] = 2
-    return result
-
-
-def _without_bundles(mask: np.ndarray, tissue: Tissue) -> np.ndarray:
-    """The mask without pieces that lie for the most part between the tubes of a hilum, whose blur they are."""
-    labels, count = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    clear = np.bincount(labels[tissue.from_tubes >= _RIM_MM], minlength=count + 1)
-    return mask & (clear > _LEAST_CLEAR * sizes)[labels]
+    return _pieces(_without_sheets(free & near & (narrow > SUBTLE_HU / 2), tissue.grid), tissue.grid, _SUBTLE_ML, seeds)
 
 
 def _without_sheets(mask: np.ndarray, grid: Grid) -> np.ndarray:
@@ -158,12 +152,16 @@ def _healthy_spread(mean: np.ndarray, known: np.ndarray) -> float:
     return _MAD_TO_SD * float(np.median(below)) if below.size else 0.0
 
 
-def _pieces(mask: np.ndarray, grid: Grid, least_ml: float, thick: int, seeds: np.ndarray | None = None) -> np.ndarray:
-    """The connected pieces of at least so many ml that are thicker than `thick` voxels from edge to middle; with seeds,
-    those that hold one."""
+def _thick(mask: np.ndarray) -> np.ndarray:
+    """The mask without what is thinner than _THICK voxels from edge to middle."""
     cross = ndimage.generate_binary_structure(3, 1)
-    core = ndimage.binary_opening(mask, ndimage.iterate_structure(cross, thick))
-    labels, count = ndimage.label(ndimage.binary_dilation(core, cross, iterations=thick, mask=mask))
+    core = ndimage.binary_opening(mask, ndimage.iterate_structure(cross, _THICK))
+    return ndimage.binary_dilation(core, cross, iterations=_THICK, mask=mask)
+
+
+def _pieces(mask: np.ndarray, grid: Grid, least_ml: float, seeds: np.ndarray | None = None) -> np.ndarray:
+    """The connected pieces of at least so many ml; with seeds, those that hold one."""
+    labels, count = ndimage.label(mask)
     keep = np.bincount(labels.ravel(), minlength=count + 1) * grid.voxel_ml >= least_ml
     if seeds is not None:
         keep &= np.bincount(labels[seeds], minlength=count + 1) > 0

@@ -16,7 +16,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.unet = UNet(channels, encoder, decoder, final)
         self.head = nn.Conv3d(self.unet.width, 1, 1)
-        self.to(memory_format=torch.channels_last_3d)  # CPUs take two thirds of the time for few channels in this order
+        self.to(memory_format=torch.channels_last_3d)  # for few channels three fifths of the time on CPUs
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The logits of an image."""
