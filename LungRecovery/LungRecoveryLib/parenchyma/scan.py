@@ -13,6 +13,7 @@ from ..progress import Progress, no_progress
 from .baseline import Baseline, estimate_baseline
 from .calibration import Calibration, check_calibration
 from .enhance import Excess, enhanced_image, excess_of, find_lesions, native_excess
+from .measures import lesion_measures
 from .noise import Noise, estimate_noise
 from .tissue import Tissue, tissue_of
 
@@ -55,9 +56,9 @@ class Parenchyma:
     """A scan's parenchyma.
 
     `excess` (int16 HU above the baseline, see :func:`.enhance.native_excess`) and `lesions` (uint8: 1 plainly visible,
-    2 seen only after enhancement) lie on the scan's grid; `found` tells what they hold (:func:`lesion_measures`). `cut`
-    says whether the field of view cuts the lungs, so that their volume is not that of a breath. `volume_ml` is the
-    lungs'.
+    2 seen only after enhancement) lie on the scan's grid; `found` tells what they hold, see
+    :func:`.measures.lesion_measures`. `cut` says whether the field of view cuts the lungs, so that their volume is not
+    that of a breath. `volume_ml` is the lungs'.
     """
 
     baseline: Baseline
@@ -134,25 +135,6 @@ def assess(
         cut,
         [*calibration.warnings, *warnings],
     )
-
-
-def lesion_measures(excess: sitk.Image, lesions: sitk.Image, lungs_ml: float) -> dict[str, float | None]:
-    """Volume in ml, share of the lungs in % and mean excess in HU above the baseline (not cut to the window).
-
-    `excess` and `lesions` as in :class:`Parenchyma`; keys that begin with "subtle" are those of label 2 alone. How much
-    is seen of faint lesions depends on the scan's noise, and with it a mean over all: the mean is that of the plainly
-    visible ones, of the faint where there are no others.
-    """
-    labels, above = sitk.GetArrayViewFromImage(lesions), sitk.GetArrayViewFromImage(excess)
-    voxel_ml = grid_of(excess).voxel_ml
-    visible, subtle = labels == 1, labels == 2
-    measures: dict[str, float | None] = {}
-    for prefix, mask, core in (("", labels > 0, visible if visible.any() else subtle), ("subtle_", subtle, subtle)):
-        volume = float(np.count_nonzero(mask)) * voxel_ml
-        measures[f"{prefix}volume_ml"] = volume
-        measures[f"{prefix}percent"] = 100.0 * volume / lungs_ml
-        measures[f"{prefix}mean_excess_hu"] = float(above[core].mean()) if core.any() else None
-    return measures
 
 
 def tubes_of(airways: sitk.Image, vessels: sitk.Image) -> np.ndarray:
