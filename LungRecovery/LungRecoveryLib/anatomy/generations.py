@@ -1,11 +1,11 @@
 """The generations of an airway tree: how often it has branched since the trachea."""
 
 import numpy as np
-from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage.graph import MCP_Geometric
 from skimage.morphology import skeletonize
 
+from ..distances import distance_to
 from ..grids import Grid, crop_to_window
 from .working import bounding_box
 
@@ -41,7 +41,7 @@ def _generations(lumen: np.ndarray, trunk: np.ndarray, grid: Grid) -> np.ndarray
         return labels
     root = tuple(central[np.argmax(grid.points(central[:, ::-1])[:, 2])])
     parent, order = _walk(skeleton, points, root)
-    radius = ndimage.distance_transform_edt(np.pad(lumen, 1))[1:-1, 1:-1, 1:-1][skeleton]
+    radius = distance_to(~np.pad(lumen, 1))[1:-1, 1:-1, 1:-1][skeleton]
     least = _SPUR_MM / grid.spacing[0] + _SPUR_RADII * radius
     generation = _count(parent, order, least, radius + _SAME_VOXELS)
     on_tree = generation > 0

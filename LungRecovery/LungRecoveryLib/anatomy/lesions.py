@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..distances import distance_to
 from ..grids import (
     AIR_HU,
     Grid,
@@ -94,7 +95,7 @@ def _tubes(
     if airways is not None:
         lumen = _touched(airways, work)
         if lumen.any():
-            tubes |= ndimage.distance_transform_edt(~lumen, sampling=work.spacing[::-1]) <= _WALL_MM
+            tubes |= distance_to(lumen, work.spacing[::-1]) <= _WALL_MM
     return tubes & inside
 
 

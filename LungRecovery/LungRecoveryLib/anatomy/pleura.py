@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
+from ..distances import distance_to
 from ..nearby import sums_nearby
 from .working import Working, ball, bounding_box, components, dilate
 
@@ -104,7 +105,7 @@ def _hidden(
 
 def _beside_consolidation(work: Working, lung: np.ndarray, surface: np.ndarray) -> np.ndarray:
     """The surface below which a fair share of the lung is nearly airless, (z, y, x) bool."""
-    depth = ndimage.distance_transform_edt(lung) * work.spacing
+    depth = distance_to(~lung) * work.spacing
     shell = lung & (depth > _SHELL_MM[0]) & (depth < _SHELL_MM[1])
     sigma = _SHARE_SIGMA_MM / work.spacing
     airless, all_of_it = sums_nearby(work.hu > _DENSE_HU, shell, sigma)
@@ -150,8 +151,8 @@ def _continued(
     `hidden` (z, y, x) bool are the voxels whose nearest surface is doubtful.
     """
     spacing = work.spacing
-    behind = ndimage.distance_transform_edt(~lung) * spacing
-    seen = np.where(lung, 0.5 * spacing - ndimage.distance_transform_edt(lung) * spacing, behind - 0.5 * spacing)
+    behind = distance_to(lung) * spacing
+    seen = np.where(lung, 0.5 * spacing - distance_to(~lung) * spacing, behind - 0.5 * spacing)
     fat = (work.hu > _FAT_HU[0]) & (work.hu < _FAT_HU[1]) & (behind > _FAT_BEHIND_MM)
     least = np.full(lung.shape, -np.inf, np.float32)
     least[outside | ndimage.binary_opening(fat)] = _FAT_MM

@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..distances import distance_to
 from ..errors import BadInput
 from ..grids import Grid, crop, grid_of, resample_mask, same_grid, to_array, to_image
 from .lobes import LOBE_NAMES, Lobes
@@ -159,9 +160,9 @@ def _depth_of(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarr
     if mask.all() or not mask.any():
         return np.full(mask.shape, np.inf if mask.all() else 0.0, np.float32)
     sampling = spacing[::-1]
-    to_outside = ndimage.distance_transform_edt(mask, sampling)
+    to_outside = distance_to(~mask, sampling)
     outermost = mask & ~ndimage.binary_erosion(mask, border_value=1)
-    to_outermost = ndimage.distance_transform_edt(~outermost, sampling)
+    to_outermost = distance_to(outermost, sampling)
     return ((to_outside + to_outermost) / 2).astype(np.float32)
 
 

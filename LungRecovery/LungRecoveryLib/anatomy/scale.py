@@ -7,6 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..distances import distance_to
 from ..grids import AIR_HU, crop_to_mask, grid_of, resample, resample_mask, to_array, window, with_spacing
 
 _AIR_HU = -992.0  # in the middle of the trachea
@@ -44,7 +45,7 @@ def _air(ct: sitk.Image, airways: sitk.Image | None) -> float | None:
     box = crop_to_mask(airways, _TUBE_MM)
     cut = window(grid, box)
     lumen = sitk.GetArrayViewFromImage(airways)[cut] != 0
-    middle = ndimage.distance_transform_edt(lumen, grid.spacing[::-1]) > _TUBE_MM + 0.5 * max(grid.spacing)
+    middle = distance_to(~lumen, grid.spacing[::-1]) > _TUBE_MM + 0.5 * max(grid.spacing)
     values = sitk.GetArrayViewFromImage(ct)[cut][middle]
     return float(np.median(values)) if values.size >= _LEAST_AIR_VOXELS else None
 

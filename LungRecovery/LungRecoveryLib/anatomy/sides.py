@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from ..distances import distance_to
 from .working import Working, ball, bounding_box, components
 
 RIGHT = 1
@@ -44,7 +45,7 @@ def split_sides(work: Working, mask: np.ndarray, airway: np.ndarray | None = Non
 
 def _cores(work: Working, mask: np.ndarray) -> list[np.ndarray]:
     """One core for each lung: the two largest pieces, found at the least erosion that makes two lungs of them."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1]
+    depth = distance_to(~np.pad(mask, 1))[1:-1, 1:-1, 1:-1]
     for millimetres in (0, 2, 3, 4, 6, 8, 10, 12, 15, 18):
         labels, sizes = components(depth * work.spacing > millimetres)
         order = np.argsort(sizes)[::-1][:2]

@@ -7,6 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..distances import distance_to
 from ..grids import AIR_HU, Grid, crop, grid_of, resample, resample_mask, to_array, to_image
 from ..nearby import sums_nearby
 from .working import Working, ball, bounding_box, dilate
@@ -77,9 +78,7 @@ def _maps(coarse: Coarse) -> dict[str, sitk.Image]:
     start = tuple(s.start for s in window)[::-1]
     grid = crop(work.grid, start, lungs.shape[::-1])
     outward, nearest = ndimage.distance_transform_edt(~lungs, return_indices=True)
-    depth = np.where(
-        lungs, ndimage.distance_transform_edt(np.pad(lungs, 1, mode="edge"))[1:-1, 1:-1, 1:-1] - 0.5, 0.5 - outward
-    )
+    depth = np.where(lungs, distance_to(~np.pad(lungs, 1, mode="edge"))[1:-1, 1:-1, 1:-1] - 0.5, 0.5 - outward)
     filled = ndimage.binary_opening(lungs & ~air, ball(1))
     filled = dilate(filled, 1.0) & lungs & ~air
     maps = {

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+from ..distances import distance_to
 from ..grids import Grid
 from ..nearby import sums_nearby
 
@@ -76,7 +77,7 @@ def without_bundles(mask: np.ndarray, pure: np.ndarray, grid: Grid) -> np.ndarra
     lesion = mask & (share > _LEAST_PURE * weight)
     if not lesion.any():
         return lesion
-    return mask & (ndimage.distance_transform_edt(~lesion, sampling=grid.spacing[::-1]) <= _REGROWN_MM)
+    return mask & (distance_to(lesion, grid.spacing[::-1]) <= _REGROWN_MM)
 
 
 def without_border(mask: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..distances import distance_to
 from ..grids import (
     AIR_HU,
     Grid,
@@ -134,7 +135,7 @@ def _walls(ct: sitk.Image, airways: sitk.Image) -> np.ndarray:
     walls = lumen.copy()
     if lumen.any():
         window = bounding_box(lumen, 4)
-        distance = ndimage.distance_transform_edt(~lumen[window], sampling=ct.GetSpacing()[::-1])
+        distance = distance_to(lumen[window], ct.GetSpacing()[::-1])
         walls[window] |= (distance <= _WALL_MM) & (sitk.GetArrayViewFromImage(ct)[window] < _WALL_HU)
     return walls
 
@@ -259,7 +260,7 @@ def _native(ct: sitk.Image, lungs: sitk.Image, cores: Cores, threshold: np.ndarr
     """What is brighter than a threshold (on the cores' grid) in and around the cores, on the scan's own voxels."""
     grid = grid_of(ct)
     result = np.zeros(grid.shape, np.uint8)
-    distance = ndimage.distance_transform_edt(~cores.core, sampling=cores.grid.spacing[::-1]).astype(np.float32)
+    distance = distance_to(cores.core, cores.grid.spacing[::-1])
     maps = to_image(distance, cores.grid), to_image(threshold.astype(np.float32), cores.grid)
     labels = sitk.GetArrayViewFromImage(lungs)
     window = bounding_box(labels > 0)

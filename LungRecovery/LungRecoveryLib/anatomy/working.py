@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..distances import distance_to
 from ..grids import AIR_HU, Grid, crop_to_window, grid_of, resample, resample_mask, to_array, to_image
 
 WORK_MM = 2.0
@@ -109,7 +110,7 @@ def dilate(mask: np.ndarray, radius: float) -> np.ndarray:
     result = mask.copy()
     if mask.any():
         window = bounding_box(mask, int(np.ceil(radius)) + 1)
-        result[window] = _within(mask[window], radius)
+        result[window] = distance_to(mask[window]) <= radius
     return result
 
 
@@ -117,14 +118,7 @@ def erode(mask: np.ndarray, radius: float) -> np.ndarray:
     """Erosion by a ball of `radius` voxels (any size, by distances); the array's border does not erode."""
     if mask.all():
         return mask.copy()
-    return ~_within(~mask, radius)
-
-
-def _within(mask: np.ndarray, radius: float) -> np.ndarray:
-    """What lies no farther than `radius` voxels from a non-empty mask, by Maurer's exact distances."""
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    squared = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False, squaredDistance=True, useImageSpacing=False)
-    return sitk.GetArrayViewFromImage(squared) <= radius * radius
+    return distance_to(~mask) > radius
 
 
 def close(mask: np.ndarray, radius: float) -> np.ndarray:

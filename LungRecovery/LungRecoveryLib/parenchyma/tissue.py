@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
+from ..distances import distance_to
 from ..errors import BadInput
 from ..grids import (
     AIR_HU,
@@ -91,7 +91,7 @@ def distance_mm(mask: np.ndarray, grid: Grid) -> np.ndarray:
     """How far in mm a mask's voxels lie from the face of the nearest voxel outside, (z, y, x) float32; 0 outside."""
     if mask.all():
         return np.full(mask.shape, np.inf, np.float32)
-    centres = ndimage.distance_transform_edt(mask, grid.spacing[::-1])
+    centres = distance_to(~mask, grid.spacing[::-1])
     return np.maximum(centres - 0.5 * np.median(grid.spacing), 0.0).astype(np.float32)
 
 

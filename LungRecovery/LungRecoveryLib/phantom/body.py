@@ -8,8 +8,9 @@ image is made.
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, map_coordinates
+from scipy.ndimage import map_coordinates
 
+from ..distances import distance_to
 from .bones import bones
 from .build import Build
 from .chest import heart, lungs, trunks
@@ -48,5 +49,5 @@ def build_anatomy(build: Build) -> Anatomy:
     lung = lungs(space, heart_distance, trunk_distance)
     skin, soft, gas, soft_hu = soft_tissue(space, np.minimum(heart_distance, trunk_distance))
     data = np.stack([skin, soft, bones(space), gas, lung, soft_hu]).astype(np.float32)
-    depth = (distance_transform_edt(lung < 0) * SPACING).astype(np.float32)
+    depth = distance_to(lung >= 0) * SPACING
     return Anatomy(build, data, depth, (space.x, space.y, space.z))

@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 
 from .. import grids
+from ..distances import distance_to
 from ..errors import BadInput
 from ..grids import Grid
 from .measure import reaches_border
@@ -132,7 +133,7 @@ def _grown(region: np.ndarray, voxels: float) -> np.ndarray:
         return region
     box = _box(region, int(voxels) + 2)
     grown = region.copy()
-    grown[box] = ndimage.distance_transform_edt(~region[box]) <= voxels
+    grown[box] = distance_to(region[box]) <= voxels
     return grown
 
 

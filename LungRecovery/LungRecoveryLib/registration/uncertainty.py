@@ -15,6 +15,7 @@ import torch
 from scipy import ndimage
 
 from .. import grids
+from ..distances import distance_to
 from ..nearby import sums_nearby
 from .predict import coarser
 from .prepare import PreparedPair
@@ -88,7 +89,7 @@ def clues(
         bending=_bending(moved, voxel_mm),
         density=density_change(pair, alignment, velocity).abs().cpu().double().numpy(),
         structure=_structure(fixed.cpu().double().numpy(), lung, voxel_mm),
-        depth=ndimage.distance_transform_edt(lung) * voxel_mm,
+        depth=distance_to(~lung) * voxel_mm,
     )
 
 

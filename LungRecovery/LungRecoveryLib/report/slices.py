@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from LungRecoveryLib.distances import distance_to
 from LungRecoveryLib.grids import AIR_HU, Grid, grid_of, resample, resample_mask, to_array, with_spacing
 
 # For each plane: the LPS axis and sense of a step to the right and of a step down in the picture, the LPS axis across,
@@ -116,7 +117,7 @@ def place_of_change(changes: list[sitk.Image], lungs: sitk.Image) -> np.ndarray:
             values = np.nan_to_num(to_array(resample(change, grid, outside=0.0), np.float32)) * mask
             score += np.abs(ndimage.gaussian_filter(values, 2.0, mode="constant")) / np.maximum(weight, 1e-6)
     else:
-        score = ndimage.distance_transform_edt(mask)
+        score = distance_to(~mask)
     index = np.unravel_index(np.argmax(np.where(inner, score, -1)), score.shape)
     return grid.points(np.array(index[::-1], float)[None])[0]
 

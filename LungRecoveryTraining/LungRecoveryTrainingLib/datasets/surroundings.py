@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from LungRecoveryLib import grids
+from LungRecoveryLib.distances import distance_to
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.grids import Grid
 
@@ -47,7 +48,7 @@ def real_arrays(
     sample = whole_arrays(scans, spacing_mm, size)
     for name, (image, lungs) in scans.items():
         dense = (sample[f"{name}_mask"][0] > 0) & (sample[name][0] > _DENSE)
-        doubtful = ndimage.distance_transform_edt(~ndimage.binary_opening(dense)) * spacing_mm < _DOUBTFUL_MM
+        doubtful = distance_to(ndimage.binary_opening(dense)) * spacing_mm < _DOUBTFUL_MM
         everywhere = grids.to_image(np.ones(image.GetSize()[::-1], np.uint8), grids.grid_of(image))
         shown = grids.to_array(grids.resample_mask(everywhere, _about(lungs, spacing_mm, size))) > 0
         sample["truth"] &= (shown & ~doubtful)[None]

@@ -12,9 +12,9 @@ from functools import partial
 import numpy as np
 import SimpleITK as sitk
 import torch
-from scipy import ndimage
 
 from LungRecoveryLib import grids
+from LungRecoveryLib.distances import distance_to
 from LungRecoveryLib.grids import Grid
 from LungRecoveryLib.phantom.abdomen import make_abdomen
 from LungRecoveryLib.registration.motion6 import matrix_4x4
@@ -160,5 +160,5 @@ def _mask(scan: _Trunk, grid: Grid, whole: bool) -> np.ndarray:
         inside = _image(scan.image, grid)[0] > 0.5
     else:
         organ = grids.to_array(grids.resample_mask(scan.organ, grid)) != 0
-        inside = ndimage.distance_transform_edt(~organ) * grid.spacing[0] <= _AROUND_MM
+        inside = distance_to(organ) * grid.spacing[0] <= _AROUND_MM
     return inside[None].astype(np.uint8)
