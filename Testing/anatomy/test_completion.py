@@ -118,6 +118,21 @@ def test_fluid_beside_a_mass_does_not_take_the_mass_with_it():
     assert found[fluid].mean() < 0.15
 
 
+def test_the_core_of_a_mass_is_lung_though_it_looks_like_fluid():
+    """What lung and mass enclose belongs to them."""
+    grid = Grid((60, 60, 60), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())
+    off = [index - 30 for index in np.indices(grid.shape)]
+    distance = np.sqrt(sum(o * o for o in off))
+    lung = (np.abs(off).max(axis=0) < 25) & (distance > 16)
+    mass, core = (distance <= 16) & (distance > 9), distance <= 9
+    volume = np.select([lung, mass, core], [-850.0, 45.0, 0.0], 55.0).astype(np.float32)
+    said = np.where(lung | mass | core, 0.99, 0.0).astype(np.float32)
+    work = Working(grid, volume, np.ones(grid.shape, bool), -1000.0)
+    found = completion.dense_lung(work, lung, lung, said)
+    assert completion._fluid(work, core, completion._FLUID_HU)[core].mean() > 0.9
+    assert np.array_equal(found, mass | core)
+
+
 def test_a_network_that_does_not_know_the_scan_is_not_heard(monkeypatch):
     """It has to call the aerated lung lung; then what it says lies on the grid of the whole scan."""
     grid = Grid((60, 50, 40), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())

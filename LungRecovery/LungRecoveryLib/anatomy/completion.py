@@ -82,7 +82,8 @@ def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray, likely: np.nda
         if _is_lung(piece, likely, found):
             grown = ndimage.binary_propagation(piece, mask=(likely > _LIKELY) & dilate(piece, _GROW_MM / work.spacing))
             result[window] |= piece | ndimage.binary_opening(grown, ball(_OPENING))
-    return result
+    # What they enclose is lung, as the core of a tumour that takes up no contrast medium and looks like fluid.
+    return ndimage.binary_fill_holes(result | lungs) & ~lungs
 
 
 def _window(work: Working, air: np.ndarray) -> tuple[slice, ...]:
