@@ -24,9 +24,10 @@ _AERATED = 0.55  # (HU + 1000) / 1000 of lung that a threshold finds
 _TISSUE, _PLACE = 0.8, 12.0  # from which density on it is tissue; over how many voxels that varies
 _BONE = 1.15
 _PLAIN, _ALIKE = 0.35, 0.3  # shares of chests: of plain shapes, with tissues made alike
-_ROUND, _LOBAR = 0.4, 0.25  # shares with round masses, and of the others with a lobe or segment without air
+_ROUND, _LOBAR = 0.4, 0.6  # shares with round masses, and of the others with a lobe or segment without air
 _BALLS, _BALL_SHARE = 4, 0.6  # drawn at most, and how likely each
 _BALL_VOXELS, _BALL_EDGE = (2.0, 10.0), (1.0, 4.0)  # radius; voxels over which the level rises by 1
+_PLANAR, _DEEPEST = 0.65, 0.55  # of lobar ones cut off by a plane; at most how much of the lungs' extent across it
 _CELLS, _CELL_EDGE = 12, 2.0  # lobes and segments in both lungs; voxels over which the level rises by 1 between them
 _SHALLOW = 0.8  # most of the voxels around a ball's middle that may be lung
 _HARD_WEIGHT = 4.0  # of dense lung against everything else in the cross-entropy
@@ -104,8 +105,8 @@ def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Te
     """The chests with consolidation in their lungs, as another scanner shows them, and `air`: the aerated lung.
 
     Up to half of a lung may be dense, rather below (dorsally, as fluid and collapse lie) in some; in others round
-    masses at the surface are, or a part as large as a lobe or a segment, with flat borders. Soft tissue is brighter or
-    darker from chest to chest, as contrast medium makes it, and from place to place.
+    masses at the surface are, or a part as large as a lobe or a segment, with flat borders, or all beyond a plane. Soft
+    tissue is brighter or darker from chest to chest, as contrast medium makes it, and from place to place.
     """
     image, lung = chests["image"], chests["lung"]
     lesions = random_lesions(draws, lung)
@@ -113,7 +114,8 @@ def painted(chests: dict[str, torch.Tensor], draws: Draws) -> dict[str, torch.Te
     lesions = replace(lesions, level=level, dense=draws.uniform(0.98, 1.08), core=draws.uniform(0.0, 0.5))
     share = draws.uniform(0.0, 0.45) * draws.chance(0.8)
     balls, lobar = draws.chance(_ROUND), draws.chance(_LOBAR)
-    level = torch.where(per_sample(lobar), _cells(draws, lung), level)
+    parts = torch.where(per_sample(draws.chance(_PLANAR)), _bases(draws, lung), _cells(draws, lung))
+    level = torch.where(per_sample(lobar), parts, level)
     lesions = replace(lesions, level=torch.where(per_sample(balls), _balls(draws, lung), level))
     ill = lesions.drawn(image, torch.where(balls | lobar, 0.0, threshold(share)))
     image = torch.where(lung > 0, ill, image)
@@ -146,6 +148,24 @@ def _cells(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
     between them, higher within."""
     own, *others = (sum(o.square() for o in off).sqrt() for off in _offsets(draws, lung, _CELLS))
     return (torch.stack(others).amin(dim=0) - own) / _CELL_EDGE
+
+
+def _bases(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
+    """The part of one lung or both beyond a plane, rather below and behind, as a level (n, 1, z, y, x) that is 0 on the
+    plane, higher beyond it."""
+    z, y, x = torch.meshgrid(*(torch.arange(n, device=lung.device).float() for n in lung.shape[2:]), indexing="ij")
+    middle = per_sample((x * lung).sum((1, 2, 3, 4)) / lung.sum((1, 2, 3, 4)).clamp(min=1))
+    sided = per_sample(draws.sign(0.5)) * (x - middle) > 0
+    sided = sided | per_sample(draws.chance(0.3))
+    part = (lung > 0) & sided
+    down, back, sideways = (draws.normal(3) + torch.tensor([1.5, 1.0, 0.0], device=lung.device)).unbind(1)
+    along = -per_sample(down) * z + per_sample(back) * y + per_sample(sideways) * (x - middle)
+    along = along / per_sample((down.square() + back.square() + sideways.square()).sqrt())
+    furthest = torch.where(part, along, -torch.inf).amax((1, 2, 3, 4), keepdim=True)
+    nearest = torch.where(part, along, torch.inf).amin((1, 2, 3, 4), keepdim=True)
+    reach = per_sample(draws.uniform(0.05, _DEEPEST)) * (furthest - nearest)
+    level = (along - furthest + reach) / _CELL_EDGE
+    return torch.where(sided & level.isfinite(), level, -1.0)
 
 
 def _offsets(draws: Draws, where: torch.Tensor, count: int) -> Iterator[list[torch.Tensor]]:

@@ -15,6 +15,7 @@ from .draws import Draws, per_sample
 
 _BEND = 10.0  # voxels between control points of the bend
 _PATCH, _TUBES = 6.0, 5.0  # of patches of tissue, and of the vessels' course
+_SULCUS = 90.0  # mm, at most, that the lung reaches further down at the chest wall than a little way from it
 _AIR = 0.005  # (HU + 1000) / 1000
 
 
@@ -81,13 +82,17 @@ def _places(space: _Space, draws: Draws) -> _Places:
     aorta = space.ellipsoid([0, spine_at - 25, 18], [None, uniform(8, 15), uniform(8, 15)])
     cut = (heart < 1) | (spine < 1) | (aorta < 1)
     lung, below = torch.zeros_like(cut), torch.zeros_like(cut)
+    # Both sides are alike, as in patients, but for some of the height of the domes and of the depth of the sulci.
+    top, bow, sulcus, narrow = -height * uniform(0.2, 0.9), uniform(120, 500), uniform(0, _SULCUS), uniform(6, 25)
     for side in (-1, 1):
         middle = side * (width + gap)
-        whole = space.ellipsoid([0, 0, middle], [height, depth, width], power) < 1
+        whole = space.ellipsoid([0, 0, middle], [height, depth, width], power)
         across = (space.x - per_sample(middle)).square() + space.y.square()
-        dome = per_sample(-height * uniform(0.2, 0.9)) - across / per_sample(uniform(120, 500))
+        dome = per_sample(top + uniform(-15, 15)) - across / per_sample(bow)
+        wall = (1 - whole.clamp(max=1) ** per_sample(1 / power)) * per_sample(width)  # about how far (mm) it is
+        dome = dome - per_sample(sulcus * uniform(0.8, 1.2)) * (-wall / per_sample(narrow)).exp()
         under, own = space.z < dome, space.x * side > 0
-        lung |= whole & ~under & ~cut & own
+        lung |= (whole < 1) & ~under & ~cut & own
         below |= under & own
     gas = space.ellipsoid([-height * 1.1, -20, 60], [uniform(10, 35), uniform(15, 40), uniform(15, 40)])
     return _Places(

@@ -50,9 +50,9 @@ def test_healthy_lungs_stay_as_they_are(chest, on_grid, sides):
     assert (more & ~plain).sum() < 0.01 * plain.sum()
 
 
-def plain_body(masses):
-    """A chest of superellipsoids, of one density around lungs and spine; its lungs; and round `masses` (x, y, z,
-    radius in mm) in these, which are as dense."""
+def plain_body(masses, base=-200.0):
+    """A chest of superellipsoids, of one density around lungs and spine; its lungs; and what is as dense in these:
+    round `masses` (x, y, z, radius in mm), and the right lung below a plane that rises to the back, at `base` (mm)."""
     grid = Grid((118, 88, 100), (3.0, 3.0, 3.0), (-175.5, -130.5, -148.5), np.eye(3).ravel().tolist())
     x, y, z = grid.points(np.indices(grid.shape)[::-1].reshape(3, -1).T).T.reshape(3, *grid.shape)
     round_about = lambda x0, rx, ry: (np.abs(x - x0) / rx) ** 2.5 + (np.abs(y) / ry) ** 2.5
@@ -66,7 +66,7 @@ def plain_body(masses):
         lungs |= whole & ~heart & ~spine & (z > -70 - ((x - middle) ** 2 + y**2) / 200)
     hu[spine] = 190.0
     hu[(x**2 + y**2 < 64) & (z > 0)] = -1000.0
-    dense = np.zeros(grid.shape, bool)
+    dense = lungs & (x < 0) & (z - 0.3 * y < base)
     for mx, my, mz, radius in masses:
         dense |= lungs & ((x - mx) ** 2 + (y - my) ** 2 + (z - mz) ** 2 < radius**2)
     hu[lungs] = (-855 + 0.25 * y)[lungs]
@@ -84,9 +84,18 @@ def test_a_body_built_otherwise_keeps_its_muscle_and_its_masses():
     assert (found & ~ndimage.binary_dilation(lungs)).sum() < 0.01 * lungs.sum()
 
 
+def test_a_base_without_air_is_known_by_the_other_lung():
+    """No edge tells the right lung's base from what lies below it; the left lung shows how far down it must reach."""
+    ct, lungs, dense = plain_body([], base=-40.0)
+    plain, found = (to_array(segment_lungs(ct, method=method)) > 0 for method in ("classical", "network"))
+    assert (dense & plain).sum() < 0.01 * dense.sum()
+    assert (dense & found).sum() > 0.3 * dense.sum()
+    assert (found & ~ndimage.binary_dilation(lungs, iterations=2)).sum() < 0.01 * lungs.sum()
+
+
 @pytest.mark.parametrize(
     ("hu", "likely", "offset", "expected"),
-    [(40, 0.98, 0, True), (8, 0.98, 0, False), (40, 0.92, 0, False), (40, 0.98, 5, False)],
+    [(40, 0.98, 0, True), (8, 0.98, 0, False), (40, 0.8, 0, False), (40, 0.98, 5, False)],
     ids=["collapsed lobe", "effusion", "network unsure", "apart from the lung"],
 )
 def test_what_is_heard_of_the_network(hu, likely, offset, expected):
@@ -198,7 +207,26 @@ def test_the_channels_are_windows_of_the_scan():
     hu = torch.tensor([-2000.0, -1000.0, -400.0, 50.0, 250.0, 3000.0])[None, None, None]
     air = torch.rand(hu.shape)
     found = completion.channels(hu, air)
-    assert found.shape == (1, 3, 1, 1, 6)
+    assert found.shape == (1, 4, 1, 1, 6)
     np.testing.assert_allclose(found[0, 0].flatten(), [-1, -1, 0, 0.75, 1, 1], atol=1e-6)
     np.testing.assert_allclose(found[0, 1].flatten(), [-1, -1, -1, 0, 1, 1], atol=1e-6)
     assert torch.equal(found[0, 2], air[0])
+
+
+@pytest.mark.parametrize("middle", [26, 35, 42])
+def test_the_other_lung_is_mirrored_in_the_middle_of_the_body(middle):
+    """Wherever the body lies, and though one lung holds no air below; each scan of a batch in its own plane."""
+    z, y, x = torch.meshgrid(*(torch.arange(n) for n in (20, 24, 70)), indexing="ij")
+    scans, aerated, wholes = [], [], []
+    for at in (middle, 35):
+        hu = torch.where((x - at).abs() < 25, 40.0, -1000.0)
+        hu[((x - at).abs() < 3) & (y > 16)] = 500.0
+        lungs = ((x - at).abs() > 5) & ((x - at).abs() < 20) & (y > 3) & (y < 20) & (z > 4)
+        air = lungs & ~((x > at) & (z < 12))
+        scans.append(torch.where(air, -850.0, hu))
+        aerated.append(air.float())
+        wholes.append(lungs)
+    found = completion.channels(torch.stack(scans), torch.stack(aerated))[:, 3] > 0
+    for mirrored, whole, air in zip(found, wholes, aerated, strict=True):
+        assert torch.equal(mirrored | (air > 0), whole)
+        assert mirrored[whole & (air == 0)].all()

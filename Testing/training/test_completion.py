@@ -9,7 +9,7 @@ from LungRecoveryTrainingLib.completion import CompletionTask, painted, varied
 from LungRecoveryTrainingLib.draws import Draws
 from LungRecoveryTrainingLib.objective import Weights
 
-ARCHITECTURE = {"name": "segmenter", "channels": 3, "encoder": [4, 8, 8], "decoder": [8, 4], "final": [4]}
+ARCHITECTURE = {"name": "segmenter", "channels": 4, "encoder": [4, 8, 8], "decoder": [8, 4], "final": [4]}
 SHAPE = (20, 24, 28)
 
 
@@ -51,9 +51,10 @@ def test_lobes_without_air_are_large_and_have_flat_borders(monkeypatch):
     the lungs lies between two of its voxels that does not belong to it."""
     monkeypatch.setattr(completion, "_ROUND", 0.0)
     monkeypatch.setattr(completion, "_LOBAR", 1.0)
+    monkeypatch.setattr(completion, "_PLANAR", 0.0)
     made = painted(chests(24), Draws(24, torch.device("cpu"), torch.Generator().manual_seed(5)))
     lungs = made["lung"] > 0
-    dense = (made["image"] > 0.9) & lungs
+    dense = (made["image"] > 0.8) & lungs  # the darkest that is painted is about 0.9, before noise
     assert dense.sum() > 0.04 * lungs.sum()
     generator = torch.Generator().manual_seed(6)
     for each, lung in zip(dense[:, 0], lungs[:, 0], strict=True):
@@ -62,6 +63,35 @@ def test_lobes_without_air_are_large_and_have_flat_borders(monkeypatch):
             pairs = places[torch.randint(len(places), (200, 2), generator=generator)]
             middle = (pairs.float().mean(dim=1)).long().unbind(1)
             assert each[middle][lung[middle]].float().mean() > 0.9
+
+
+def test_a_base_without_air_ends_at_a_plane(monkeypatch):
+    """It is a part of one lung or of both, rather below and behind, and never a whole lung."""
+    monkeypatch.setattr(completion, "_ROUND", 0.0)
+    monkeypatch.setattr(completion, "_LOBAR", 1.0)
+    monkeypatch.setattr(completion, "_PLANAR", 1.0)
+    made = painted(chests(24), Draws(24, torch.device("cpu"), torch.Generator().manual_seed(7)))
+    inner = (torch.nn.functional.avg_pool3d(made["lung"], 3, 1, 1) > 0.99)[:, 0].numpy()
+    dense = (made["image"] > 0.8)[:, 0].numpy() & inner
+    shares = [
+        [one[..., side].sum() / box[..., side].sum() for side in (slice(0, 14), slice(14, 28))]
+        for one, box in zip(dense, inner, strict=True)
+    ]
+    assert np.max(shares) < 0.9
+    assert 0 < np.mean([min(both) > 0 for both in shares]) < 0.7
+    assert np.mean([max(both) > 0.02 for both in shares]) > 0.7
+    lower, behind = [], []
+    for one, box in zip(dense, inner, strict=True):
+        for side in (slice(0, 14), slice(14, 28)):
+            ill, well = one[..., side], box[..., side] & ~one[..., side]
+            if ill.sum() > 20:
+                off = np.argwhere(ill).mean(0) - np.argwhere(well).mean(0)
+                along = np.argwhere(ill) @ off, np.argwhere(well) @ off
+                assert np.mean(along[0] > np.percentile(along[1], 90)) > 0.6
+                lower.append(off[0] < 0)
+                behind.append(off[1] > 0)
+    assert np.mean(lower) > 0.6
+    assert np.mean(behind) > 0.6
 
 
 def test_some_chests_give_way_to_plain_shapes_and_some_to_tissues_alike():

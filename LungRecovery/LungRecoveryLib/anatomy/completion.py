@@ -1,12 +1,12 @@
 """Lung without air: a network that knows chests finds collapsed lobes and large masses.
 
 A lobe without air on the chest wall, the diaphragm or the mediastinum looks like the tissue beside it, so no threshold
-and no closing finds its surface. The network sees the CT in two windows and the aerated lung at 4 mm, and was trained
-on chests of which parts were painted as dense as muscle (`lungrecovery-train fit --config lung_completion_real`). It
-has seen synthetic chests, plain shapes and a single real chest, and takes some muscle, fat and fluid of others for
-lung. So it is heard near the pleura of consolidated lung (see :mod:`.pleura`), and elsewhere only of pieces that lie
-within the ribs and on the lung, of which it is sure, and which are neither fat nor as thin as fluid. Contrast medium
-tells more of what is no lung.
+and no closing finds its surface. The network sees the CT in two windows, the aerated lung and that of the other side,
+mirrored, at 4 mm, and was trained on chests of which parts were painted as dense as muscle (`lungrecovery-train fit
+--config lung_completion_real`). It has seen synthetic chests, plain shapes and a single real chest, and takes some
+muscle, fat and fluid of others for lung. So it is heard near the pleura of consolidated lung (see :mod:`.pleura`), and
+elsewhere only of pieces that lie within the ribs and on the lung, of which it is sure, and which are neither fat nor as
+thin as fluid. Contrast medium tells more of what is no lung.
 """
 
 import numpy as np
@@ -29,17 +29,31 @@ _GROW_MM = 12.0
 # Blood with contrast medium; voxels that no bone is thick, and those of a large vessel; more than any bone holds.
 _CONTRAST_HU, _THICKER_THAN_BONE, _VESSEL, _HEART_ML = (110.0, 280.0), 3, 2, 200.0
 _DENSE_HU, _FLUID_SIGMA_MM, _UNENHANCED_HU = (-50.0, 180.0), 5.0, 22.0  # fluid, in their local mean
-_LEAST_ML, _LEAST_CONTACT, _MEAN_SURE, _FLUID_HU = 2.0, 0.15, 0.95, 10.0
+_LEAST_ML, _LEAST_CONTACT, _MEAN_SURE, _FLUID_HU = 2.0, 0.15, 0.85, 10.0
 
 
 def channels(hu: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
-    """What the network sees, (n, 3, z, y, x): the CT in the windows of lung and of soft tissue, and the aerated lung.
+    """What the network sees, (n, 4, z, y, x): the CT in the windows of lung and of soft tissue, the aerated lung, and
+    the aerated lung of the other side, mirrored.
 
     `hu` (n, z, y, x) in HU, `air` (n, z, y, x) from 0 to 1; axes along the patient's S, P and L directions.
     """
     lung_window = (hu.clamp(-1000.0, 200.0) + 400.0) / 600.0
     tissue_window = (hu.clamp(-150.0, 250.0) - 50.0) / 200.0
-    return torch.stack([lung_window, tissue_window, air], dim=1)
+    return torch.stack([lung_window, tissue_window, air, _mirrored(air, hu)], dim=1)
+
+
+def _mirrored(air: torch.Tensor, hu: torch.Tensor) -> torch.Tensor:
+    """`air` (n, z, y, x) mirrored left to right in the plane in which the body of `hu` (n, z, y, x) is most like its
+    mirror image, 0 where that lies outside."""
+    size = hu.shape[-1]
+    body = ((hu + 200.0) / 600.0).clamp(0.0, 1.0)  # bone counts most
+    spectrum = torch.fft.rfft(body, 2 * size)
+    likeness = torch.fft.irfft((spectrum * spectrum).sum((1, 2)), 2 * size)  # of x with (sum of both places) - x
+    there = likeness.argmax(dim=1, keepdim=True) - torch.arange(size, device=hu.device)
+    inside = (there >= 0) & (there < size)
+    index = there.clamp(0, size - 1)[:, None, None].expand_as(air)
+    return air.gather(-1, index) * inside[:, None, None]
 
 
 def likely_lung(work: Working, air: np.ndarray) -> np.ndarray | None:
