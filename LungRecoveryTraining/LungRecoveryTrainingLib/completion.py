@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from LungRecoveryLib.anatomy.completion import channels
+from LungRecoveryLib.registration import flow
 
 from .appearance import blurred, noisy, toned
 from .draws import Draws, per_sample
@@ -153,28 +154,25 @@ def _cells(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
 def _bases(draws: Draws, lung: torch.Tensor) -> torch.Tensor:
     """The part of one lung or both beyond a plane, rather below and behind, as a level (n, 1, z, y, x) that is 0 on the
     plane, higher beyond it."""
-    z, y, x = torch.meshgrid(*(torch.arange(n, device=lung.device).float() for n in lung.shape[2:]), indexing="ij")
-    middle = per_sample((x * lung).sum((1, 2, 3, 4)) / lung.sum((1, 2, 3, 4)).clamp(min=1))
-    sided = per_sample(draws.sign(0.5)) * (x - middle) > 0
-    sided = sided | per_sample(draws.chance(0.3))
-    part = (lung > 0) & sided
-    down, back, sideways = (draws.normal(3) + torch.tensor([1.5, 1.0, 0.0], device=lung.device)).unbind(1)
-    along = -per_sample(down) * z + per_sample(back) * y + per_sample(sideways) * (x - middle)
-    along = along / per_sample((down.square() + back.square() + sideways.square()).sqrt())
-    furthest = torch.where(part, along, -torch.inf).amax((1, 2, 3, 4), keepdim=True)
-    nearest = torch.where(part, along, torch.inf).amin((1, 2, 3, 4), keepdim=True)
+    positions = flow.voxel_coordinates(lung.shape[2:], device=lung.device)
+    middle = (positions[0] * lung).sum((1, 2, 3, 4)) / lung.sum((1, 2, 3, 4)).clamp(min=1)
+    either = per_sample(draws.sign(0.5)) * (positions[0] - per_sample(middle)) > 0
+    ill = (lung > 0) & (either | per_sample(draws.chance(0.3)))
+    towards = F.normalize(draws.normal(3) + torch.tensor([0.0, 1.0, -1.5], device=lung.device), dim=1)
+    along = torch.einsum("nc,czyx->nzyx", towards, positions)[:, None]
+    furthest = torch.where(ill, along, -torch.inf).amax((1, 2, 3, 4), keepdim=True)
+    nearest = torch.where(ill, along, torch.inf).amin((1, 2, 3, 4), keepdim=True)
     reach = per_sample(draws.uniform(0.05, _DEEPEST)) * (furthest - nearest)
-    level = (along - furthest + reach) / _CELL_EDGE
-    return torch.where(sided & level.isfinite(), level, -1.0)
+    return torch.where(ill, (along - furthest + reach) / _CELL_EDGE, -1.0)
 
 
 def _offsets(draws: Draws, where: torch.Tensor, count: int) -> Iterator[list[torch.Tensor]]:
     """The offsets (n, 1, z, y, x) in voxels along each axis from places drawn in a mask `where` (n, 1, z, y, x)."""
     shape = where.shape[2:]
     places = torch.multinomial(where.flatten(1) + 1e-6, count, replacement=True, generator=draws.generator)
-    axes = torch.meshgrid(*(torch.arange(n, device=where.device) for n in shape), indexing="ij")
+    axes = flow.voxel_coordinates(shape, device=where.device).flip(0)
     for place in places.unbind(1):
-        yield [(a - per_sample(at)).float() for a, at in zip(axes, torch.unravel_index(place, shape), strict=True)]
+        yield [a - per_sample(at) for a, at in zip(axes, torch.unravel_index(place, shape), strict=True)]
 
 
 def _dorsal(lung: torch.Tensor) -> torch.Tensor:

@@ -94,7 +94,7 @@ def test_a_base_without_air_is_known_by_the_other_lung():
 
 @pytest.mark.parametrize(
     ("hu", "likely", "offset", "expected"),
-    [(40, 0.98, 0, True), (8, 0.98, 0, False), (40, 0.8, 0, False), (40, 0.98, 5, False)],
+    [(40, 0.98, 0, True), (8, 0.98, 0, False), (40, 0.92, 0, False), (40, 0.98, 5, False)],
     ids=["collapsed lobe", "effusion", "network unsure", "apart from the lung"],
 )
 def test_what_is_heard_of_the_network(hu, likely, offset, expected):

@@ -50,6 +50,15 @@ def test_bones_lie_dorsally_and_abdomen_caudally(chests):
         assert sorted(sides)[4] > 0
 
 
+def test_both_lungs_reach_about_as_far_down(chests):
+    """As in patients: what one lung hides can be read from the other."""
+    _, lung = chests
+    levels = lung.amax(dim=3)[:, 0]  # (n, z, x)
+    lowest = [side.amax(dim=2).argmax(dim=1).float() for side in levels.split(SHAPE[2] // 2, dim=2)]
+    assert lowest[0].std() > 2
+    assert torch.corrcoef(torch.stack(lowest))[0, 1] > 0.7
+
+
 def test_chests_differ_and_the_same_generator_draws_the_same(chests):
     image, lung = chests
     volumes = lung.sum((1, 2, 3, 4))

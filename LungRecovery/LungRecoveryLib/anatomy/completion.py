@@ -29,7 +29,7 @@ _GROW_MM = 12.0
 # Blood with contrast medium; voxels that no bone is thick, and those of a large vessel; more than any bone holds.
 _CONTRAST_HU, _THICKER_THAN_BONE, _VESSEL, _HEART_ML = (110.0, 280.0), 3, 2, 200.0
 _DENSE_HU, _FLUID_SIGMA_MM, _UNENHANCED_HU = (-50.0, 180.0), 5.0, 22.0  # fluid, in their local mean
-_LEAST_ML, _LEAST_CONTACT, _MEAN_SURE, _FLUID_HU = 2.0, 0.15, 0.85, 10.0
+_LEAST_ML, _LEAST_CONTACT, _MEAN_SURE, _FLUID_HU = 2.0, 0.15, 0.93, 10.0
 
 
 def channels(hu: torch.Tensor, air: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from ..anatomy.working import bounding_box
 from ..grids import grid_of
-from ..nearby import sums_nearby
+from .tissue import smoothed
 
 _MEAN_MM, _AROUND_MM = 1.5, 6.0  # SD of the local mean; how far its highest value around counts
 
@@ -36,8 +36,7 @@ def _without_rims(mask: np.ndarray, above: np.ndarray, spacing: tuple[float, flo
     the scanner blurs over a border. `above` (z, y, x) in HU is 0 outside the lungs, `spacing` in mm by (x, y, z)."""
     steps = np.array(spacing[::-1])
     box = bounding_box(mask, int(np.ceil(_AROUND_MM / steps.min())))
-    total, weight = sums_nearby(above[box], above[box] != 0, _MEAN_MM / steps)
-    mean = np.where(mask[box], total / np.maximum(weight, 1e-6), 0.0)
+    mean = np.where(mask[box], smoothed(above[box], mask[box] | (above[box] != 0), list(_MEAN_MM / steps)), 0.0)
     highest = ndimage.maximum_filter(mean, 2 * np.rint(_AROUND_MM / steps).astype(int) + 1)
     core = np.zeros_like(mask)
     core[box] = mask[box] & (mean >= highest / 2)
