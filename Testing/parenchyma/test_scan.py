@@ -152,7 +152,7 @@ def test_little_stands_out_in_a_real_normal_lung(real_chest):
     shares = {}
     for name in ("normal001", "covid_p001"):
         ct, lungs = real_chest(name)
-        lesions = sitk.GetArrayViewFromImage(assess(ct, lungs).lesions)
+        lesions = to_array(assess(ct, lungs).lesions)
         inside = np.count_nonzero(sitk.GetArrayViewFromImage(lungs))
         shares[name] = [np.count_nonzero(lesions == kind) / inside for kind in (1, 2)]
     assert shares["normal001"][0] < 0.01

@@ -11,7 +11,7 @@ from LungRecoveryLib.phantom.abdomen import LABELS, make_abdomen
 
 def hu(scan, name: str) -> float:
     """The median HU of an organ's inner part."""
-    inside = sitk.GetArrayViewFromImage(sitk.BinaryErode(scan.labels == LABELS[name], (1, 1, 1)))
+    inside = grids.to_array(sitk.BinaryErode(scan.labels == LABELS[name], (1, 1, 1)))
     return float(np.median(sitk.GetArrayViewFromImage(scan.ct)[inside != 0]))
 
 

@@ -7,6 +7,7 @@ import SimpleITK as sitk
 from brains import small_brains
 from LungRecoveryLib.errors import BadInput
 from LungRecoveryLib.evaluate import label_overlap
+from LungRecoveryLib.grids import to_array
 from LungRecoveryLib.phantom.brain import make_brains
 from LungRecoveryLib.registration import brain
 from LungRecoveryLib.registration.brain import LEVELS, foreground, register_brains
@@ -54,7 +55,7 @@ def test_intensities_of_another_scanner_change_little():
 
 def test_the_foreground_is_what_is_not_background():
     fixed, _ = small_brains()
-    inside = sitk.GetArrayViewFromImage(foreground(fixed.image, "fixed")) != 0
+    inside = to_array(foreground(fixed.image, "fixed")) != 0
     labelled = sitk.GetArrayViewFromImage(fixed.labels) != 0
     assert (inside & labelled).sum() > 0.99 * labelled.sum()
     assert inside.sum() < 1.2 * labelled.sum()

@@ -45,7 +45,7 @@ def test_nothing_folds_and_the_inverse_leads_back(registration):
 
 def test_the_jacobian_follows_the_true_volume_change(registration, pair):
     truth = grids.to_array(grids.resample(pair.visits[1].jacobian, registration.grid, outside=1.0))
-    lung = sitk.GetArrayViewFromImage(sitk.BinaryErode(registration.fixed_lungs != 0, [3, 3, 3])) != 0
+    lung = grids.to_array(sitk.BinaryErode(registration.fixed_lungs != 0, [3, 3, 3])) != 0
     ours = grids.to_array(registration.jacobian)
     assert np.abs(np.log(ours[lung]) - np.log(truth[lung])).mean() < 0.12
 

@@ -182,7 +182,7 @@ def foreground(image: sitk.Image, name: str) -> sitk.Image:
 def _overlap(fixed_brain: sitk.Image, moving_brain: sitk.Image) -> float:
     """Dice of two brains as the files say they lie."""
     fixed = sitk.GetArrayViewFromImage(fixed_brain) != 0
-    there = sitk.GetArrayViewFromImage(grids.resample_mask(moving_brain, fixed_brain)) != 0
+    there = grids.to_array(grids.resample_mask(moving_brain, fixed_brain)) != 0
     whole = (sitk.GetArrayViewFromImage(moving_brain) != 0).sum() * grids.grid_of(moving_brain).voxel_ml
     own = fixed.sum() * grids.grid_of(fixed_brain).voxel_ml
     return float(2.0 * (fixed & there).sum() * grids.grid_of(fixed_brain).voxel_ml / max(own + whole, 1e-9))
@@ -194,7 +194,7 @@ def _measured(deformation: Deformation, fixed: sitk.Image, moving: sitk.Image, f
     jacobian = np.empty(grid.shape, np.float32)
     for slab in deformation.slabs(grid):
         jacobian[slab.low : slab.high] = slab.jacobian.cpu().numpy()
-    brain = sitk.GetArrayViewFromImage(grids.resample_mask(fixed_brain, grid)) != 0
+    brain = grids.to_array(grids.resample_mask(fixed_brain, grid)) != 0
     transform, inverse = deformation.transform(), deformation.inverse_transform()
     errors = inverse_consistency(transform, inverse, grid, brain)
     lowest = float(sitk.GetArrayViewFromImage(moving).min())

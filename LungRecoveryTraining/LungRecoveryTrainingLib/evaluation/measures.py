@@ -143,7 +143,7 @@ def _in_lungs(fixed: Scan, lungs: sitk.Image, laid: sitk.Image, laid_lungs: sitk
     """Overlap and similarity of a moving scan and its lungs, laid on the grid of the fixed lungs."""
     common = common_mask(lungs, inside)
     dice, hd95 = lung_overlap(common, as_mask(laid_lungs) & inside, lungs)
-    ssim = sitk.GetArrayViewFromImage(ssim_map(grids.resample(fixed.image, lungs), laid, lungs, inside))[common]
+    ssim = grids.to_array(ssim_map(grids.resample(fixed.image, lungs), laid, lungs, inside))[common]
     return {"lung_dice": dice, "lung_hd95_mm": hd95, "ssim": float(ssim.mean()) if ssim.size else None}
 
 
