@@ -36,11 +36,12 @@ def test_the_mean_does_not_follow_how_much_of_a_soft_rim_is_drawn(chest):
         plain.append(noisy[drawn].mean())
     assert np.ptp(plain) > 30
     assert np.ptp(means) < 6
-    assert means[0] == pytest.approx(noisy[profile > 150].mean(), abs=6)
+    assert means[0] == pytest.approx(300.0, abs=20)  # the ball's own
+    assert plain[0] < 240
 
 
 def test_a_dense_core_does_not_hide_ground_glass_far_from_it(chest):
-    """Only what borders on something twice as dense is a rim: ground glass of the same piece counts."""
+    """Only what borders on something far denser is a rim: ground glass of the same piece counts."""
     excess, lesions = np.zeros(chest.hu.shape, np.int16), np.zeros(chest.hu.shape, np.uint8)
     excess[8:20, 8:20, 8:38] = 200
     excess[8:20, 8:20, 8:14] = 800

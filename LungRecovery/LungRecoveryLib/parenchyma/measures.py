@@ -8,7 +8,8 @@ from ..anatomy.working import bounding_box
 from ..grids import grid_of
 from .tissue import smoothed
 
-_MEAN_MM, _AROUND_MM = 1.5, 6.0  # SD of the local mean; how far its highest value around counts
+# SD of the local mean; how far its highest value around counts, and what share of that is no rim.
+_MEAN_MM, _AROUND_MM, _NO_RIM = 3.0, 6.0, 2 / 3
 
 
 def lesion_measures(excess: sitk.Image, lesions: sitk.Image, lungs_ml: float) -> dict[str, float | None]:
@@ -32,12 +33,12 @@ def lesion_measures(excess: sitk.Image, lesions: sitk.Image, lungs_ml: float) ->
 
 
 def _without_rims(mask: np.ndarray, above: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """A mask (z, y, x) bool without voxels whose local mean is less than half of the highest around, as those are that
-    the scanner blurs over a border. `above` (z, y, x) in HU is 0 outside the lungs, `spacing` in mm by (x, y, z)."""
+    """A mask (z, y, x) bool without voxels whose local mean is less than two thirds of the highest around, as those are
+    that the scanner blurs over a border. `above` (z, y, x) in HU is 0 outside the lungs, `spacing` in mm by (x, y, z)."""
     steps = np.array(spacing[::-1])
     box = bounding_box(mask, int(np.ceil(_AROUND_MM / steps.min())))
     mean = np.where(mask[box], smoothed(above[box], mask[box] | (above[box] != 0), list(_MEAN_MM / steps)), 0.0)
     highest = ndimage.maximum_filter(mean, 2 * np.rint(_AROUND_MM / steps).astype(int) + 1)
     core = np.zeros_like(mask)
-    core[box] = mask[box] & (mean >= highest / 2)
+    core[box] = mask[box] & (mean >= _NO_RIM * highest)
     return core
