@@ -24,8 +24,10 @@ _SHELL_MM = (3.0, 10.0)  # below the surface: free of the pleura's blur
 _DENSE_HU, _DENSE_SHARE, _SHARE_SIGMA_MM = -500.0, 0.2, 4.0
 _GROW_MM = 8.0
 _HILUM_MM = 26.0
-_FINE_MM, _COARSE_MM = 6.0, 14.0  # SDs at which the surface's curvature is measured
-_BUMP_RADIUS_MM, _STANDING_OUT_MM = 15.0, 25.0
+_FACING_MM = 6.0  # SD of the mask whose gradient tells where its surface faces
+# A small and a large bump: the SDs at which its curvature and that of the surface around are measured; at most its
+# radius, and the radius by which it stands out.
+_BUMPS = ((6.0, 14.0, 15.0, 25.0), (10.0, 24.0, 30.0, 45.0))
 _MEDIAL, _SIDEWAYS, _CAUDAL = 0.25, 0.5, 0.6
 _FIRM = 10.0
 _LENGTH_MM = 16.0  # the plate follows a doubtful surface at scales above this
@@ -75,9 +77,8 @@ def _hidden(
     likely: np.ndarray | None,
 ) -> np.ndarray:
     surface = lung & ~ndimage.binary_erosion(lung)
-    fine = ndimage.gaussian_filter(lung.astype(np.float32), _FINE_MM / work.spacing)
-    costal, caudal = _facing(fine, lateral)
-    bumps = surface & _bumps(lung, fine, work.spacing) & (costal | caudal)
+    costal, caudal = _facing(lung, work.spacing, lateral)
+    bumps = surface & _bumps(lung, work.spacing) & (costal | caudal)
     allowed = surface & ~dilate(airway, _HILUM_MM / work.spacing)
     shown = dilate(_beside_consolidation(work, lung, surface) | bumps, _GROW_MM / work.spacing) & allowed
     doubtful = shown.copy()
@@ -119,28 +120,33 @@ def _before_sure_lung(likely: np.ndarray, surface: np.ndarray, settled: np.ndarr
     return surface & dilate(sure, _SURE_OPENING + 1)
 
 
-def _facing(fine: np.ndarray, lateral: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the surface of a lung faces the chest wall, and where the diaphragm, (z, y, x) bool each.
-
-    `fine` (z, y, x) is the lung as a smoothed mask.
-    """
-    outward = -np.stack(np.gradient(fine))
+def _facing(lung: np.ndarray, spacing: float, lateral: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the surface of a lung (z, y, x) bool faces the chest wall, and where the diaphragm, (z, y, x) bool each."""
+    smooth = ndimage.gaussian_filter(lung.astype(np.float32), _FACING_MM / spacing)
+    outward = -np.stack(np.gradient(smooth))
     outward /= np.maximum(np.linalg.norm(outward, axis=0), 1e-6)
     sideways = outward[2] * lateral
     costal = (sideways > -_MEDIAL) & ((outward[1] > 0) | (sideways > _SIDEWAYS))
     return costal, outward[0] < -_CAUDAL
 
 
-def _bumps(lung: np.ndarray, fine: np.ndarray, spacing: float) -> np.ndarray:
+def _bumps(lung: np.ndarray, spacing: float) -> np.ndarray:
     """Where something small bulges into the lung, (z, y, x) bool.
 
     Neither chest wall nor dome is as round as a lesion; on the mediastinum vessels are.
     """
-    coarse = ndimage.gaussian_filter(lung.astype(np.float32), _COARSE_MM / spacing, truncate=3.0)
-    # At a surface of mean curvature H a mask smoothed by sigma is 1/2 + sigma H / sqrt(2 pi).
-    curvature = (fine - 0.5) * np.sqrt(2 * np.pi) / _FINE_MM
-    trend = (coarse - 0.5) * np.sqrt(2 * np.pi) / _COARSE_MM
-    return (curvature > 1 / _BUMP_RADIUS_MM) & (curvature - trend > 1 / _STANDING_OUT_MM)
+    found = np.zeros(lung.shape, bool)
+    for fine_mm, coarse_mm, radius_mm, standing_out_mm in _BUMPS:
+        curvature, trend = (_curvature(lung, sigma_mm, spacing) for sigma_mm in (fine_mm, coarse_mm))
+        found |= (curvature > 1 / radius_mm) & (curvature - trend > 1 / standing_out_mm)
+    return found
+
+
+def _curvature(lung: np.ndarray, sigma_mm: float, spacing: float) -> np.ndarray:
+    """The mean curvature of a mask's surface in 1/mm, above 0 where it is hollow, (z, y, x) float32: there the mask
+    smoothed by sigma is 1/2 + sigma H / sqrt(2 pi)."""
+    smooth = ndimage.gaussian_filter(lung.astype(np.float32), sigma_mm / spacing, truncate=3.0)
+    return (smooth - 0.5) * np.sqrt(2 * np.pi) / sigma_mm
 
 
 def _continued(

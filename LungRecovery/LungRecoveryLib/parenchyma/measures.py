@@ -34,7 +34,10 @@ def lesion_measures(excess: sitk.Image, lesions: sitk.Image, lungs_ml: float) ->
 
 def _without_rims(mask: np.ndarray, above: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
     """A mask (z, y, x) bool without voxels whose local mean is less than two thirds of the highest around, as those are
-    that the scanner blurs over a border. `above` (z, y, x) in HU is 0 outside the lungs, `spacing` in mm by (x, y, z)."""
+    that the scanner blurs over a border.
+
+    `above` (z, y, x) in HU is 0 outside the lungs, `spacing` in mm by (x, y, z).
+    """
     steps = np.array(spacing[::-1])
     box = bounding_box(mask, int(np.ceil(_AROUND_MM / steps.min())))
     mean = np.where(mask[box], smoothed(above[box], mask[box] | (above[box] != 0), list(_MEAN_MM / steps)), 0.0)
