@@ -107,7 +107,7 @@ class WeightsExport(lightning.Callback):
             "hardware": f"{trainer.world_size} x {hardware}" if trainer.world_size > 1 else hardware,
             "hours": round(self._seconds() / 3600, 3),
             "steps": trainer.global_step,
-            "config": _plain(dict(task.hparams)),
+            "config": _plain(dict(task.hparams)) | {"initial": _name_of(task.hparams.get("initial"))},
             "metrics": figures,
         }
 
@@ -128,6 +128,11 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return found.stdout.strip()
+
+
+def _name_of(file: str | Path | None) -> str | None:
+    """A file's own name: where it lay is nobody's business."""
+    return Path(file).name if file is not None else None
 
 
 def _plain(value):

@@ -229,3 +229,8 @@ def test_the_other_lung_is_mirrored_in_the_middle_of_the_body(middle):
     for mirrored, whole, air in zip(found, wholes, aerated, strict=True):
         assert torch.equal(mirrored | (air > 0), whole)
         assert mirrored[whole & (air == 0)].all()
+    # A field that shows one lung is most like its mirror image in the middle of that lung.
+    field = (slice(None), slice(None), slice(middle + 4, middle + 26))
+    alone = completion.channels(scans[0][field][None], aerated[0][field][None])[:, 3]
+    assert aerated[0][field].any()
+    assert not alone.any()

@@ -198,7 +198,7 @@ def test_the_real_pair(real_data, date):
     [
         ("covid_p001", 3103, 3040),
         ("lidc0314", 1111, 1924),
-        ("lung1_002", 2285, 1954),
+        ("lung1_002", 2355, 1957),
         ("normal001", 1865, 1615),
         ("pneumonia_cap001", 2829, 3128),
         ("popi_phase00", 3006, 2449),

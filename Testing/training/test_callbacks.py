@@ -54,6 +54,15 @@ def test_hours_add_up_over_resumed_runs():
     assert 3600 <= export.state_dict()["seconds"] < 3660
 
 
+def test_the_card_does_not_tell_where_files_lay():
+    """It names the weights that training began with, not the folder of whoever trained."""
+    task = RegistrationTask({"name": "voxelmorph"})
+    trainer = SimpleNamespace(world_size=1, global_step=3)
+    assert WeightsExport()._card(trainer, task, {})["config"]["initial"] is None
+    task.hparams["initial"] = "/home/somebody/start.safetensors"
+    assert WeightsExport()._card(trainer, task, {})["config"]["initial"] == "start.safetensors"
+
+
 def test_pictures_go_to_every_logger_that_takes_them():
     """TensorBoard's writer, W&B's logger, and a logger that has no pictures; every so many epochs, the first batch."""
     task, batch = RegistrationTask({"name": "voxelmorph"}), make_batch(SHAPE, count=2)

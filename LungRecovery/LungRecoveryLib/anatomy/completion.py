@@ -28,6 +28,7 @@ _FAT_HU, _AIR_HU, _BESIDE_AIR = (-180.0, -30.0), -300.0, 3  # lung that borders 
 _GROW_MM = 12.0
 # Blood with contrast medium; voxels that no bone is thick, and those of a large vessel; more than any bone holds.
 _CONTRAST_HU, _THICKER_THAN_BONE, _VESSEL, _HEART_ML = (110.0, 280.0), 3, 2, 200.0
+_BESIDE_PLANE, _MOST_BESIDE = 3.0, 0.1  # voxels to either side; share of the aerated lung that may lie there
 _DENSE_HU, _FLUID_SIGMA_MM, _UNENHANCED_HU = (-50.0, 180.0), 5.0, 22.0  # fluid, in their local mean
 _LEAST_ML, _LEAST_CONTACT, _MEAN_SURE, _FLUID_HU = 2.0, 0.15, 0.93, 10.0
 
@@ -45,15 +46,19 @@ def channels(hu: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
 
 def _mirrored(air: torch.Tensor, hu: torch.Tensor) -> torch.Tensor:
     """`air` (n, z, y, x) mirrored left to right in the plane in which the body of `hu` (n, z, y, x) is most like its
-    mirror image, 0 where that lies outside."""
+    mirror image, 0 where that lies outside. All 0 where the plane cuts a lung in two, as it does where the field shows
+    but one: what it mirrors onto the heart there is the lung itself."""
     size = hu.shape[-1]
     body = ((hu + 200.0) / 600.0).clamp(0.0, 1.0)  # bone counts most
     spectrum = torch.fft.rfft(body, 2 * size)
     likeness = torch.fft.irfft((spectrum * spectrum).sum((1, 2)), 2 * size)  # of x with (sum of both places) - x
-    there = likeness.argmax(dim=1, keepdim=True) - torch.arange(size, device=hu.device)
+    here = torch.arange(size, device=hu.device)
+    there = likeness.argmax(dim=1, keepdim=True) - here
     inside = (there >= 0) & (there < size)
     index = there.clamp(0, size - 1)[:, None, None].expand_as(air)
-    return air.gather(-1, index) * inside[:, None, None]
+    across = air.sum((1, 2))
+    apart = (across * ((there - here).abs() <= 2 * _BESIDE_PLANE)).sum(1) < _MOST_BESIDE * across.sum(1)
+    return air.gather(-1, index) * inside[:, None, None] * apart[:, None, None, None]
 
 
 def likely_lung(work: Working, air: np.ndarray) -> np.ndarray | None:
