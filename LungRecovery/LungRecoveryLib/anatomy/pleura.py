@@ -131,7 +131,7 @@ def _facing(lung: np.ndarray, spacing: float, lateral: int) -> tuple[np.ndarray,
 
 
 def _bumps(lung: np.ndarray, spacing: float) -> np.ndarray:
-    """Where something small bulges into the lung, (z, y, x) bool.
+    """Where something round bulges into the lung, (z, y, x) bool.
 
     Neither chest wall nor dome is as round as a lesion; on the mediastinum vessels are.
     """
