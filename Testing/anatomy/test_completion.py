@@ -1,5 +1,7 @@
 """A network adds collapsed lobes and large masses that no threshold finds, and nothing else."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -154,6 +156,22 @@ def test_a_network_that_does_not_know_the_scan_is_not_heard(monkeypatch):
     np.testing.assert_allclose(likely[air], 0.97)
     assert likely.shape == grid.shape
     assert likely[0, 0, 0] == 0.0
+
+
+@pytest.mark.parametrize("size", [(60, 50, 40), (57, 51, 43)])
+def test_what_the_network_says_lies_where_it_was_seen(monkeypatch, size):
+    """Whatever the size of the scan, a network that calls air lung gives the aerated lung back, borders and all."""
+    echo = SimpleNamespace(network=lambda seen: 8 * seen[:, 2] - 4, spacing_mm=4.0)
+    monkeypatch.setattr("LungRecoveryLib.registration.weights.load_weights", lambda name: echo)
+    grid = Grid(size, (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())
+    z, y, x = np.indices(grid.shape)
+    air = ((z - 20) / 14) ** 2 + ((y - 24) / 17) ** 2 + ((x - 26) / 20) ** 2 < 1
+    work = Working(grid, np.where(air, -850.0, 40.0).astype(np.float32), np.ones(grid.shape, bool), -1000.0)
+    said = completion._probability(work, air)
+    assert said.shape == air.shape
+    assert 2 * ((said > 0.5) & air).sum() / ((said > 0.5).sum() + air.sum()) > 0.96
+    off = [(said * (said > 0.5) * i).sum() / (said * (said > 0.5)).sum() - i[air].mean() for i in (z, y, x)]
+    np.testing.assert_allclose(off, 0.0, atol=0.1)
 
 
 @pytest.mark.parametrize("contrast", [True, False])

@@ -9,22 +9,27 @@ elsewhere only of pieces that lie within the ribs and on the lung, of which it i
 thin as fluid. Contrast medium tells more of what is no lung.
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.special import expit
 
-from ..grids import isotropic_grid, resample, to_array, to_image
 from ..nearby import sums_nearby
 from .working import Working, ball, bounding_box, close, components, dilate
 
 NETWORK = "lung_completion"
 _MARGIN_MM = 45.0
+_SEEN_MM = 1.4  # SD of the smoothing before the network's grid: less is too noisy for it, more hides borders
 _SURE, _LIKELY = 0.9, 0.5  # what is sure may grow
 _KNOWN = 0.9  # of the aerated lung's voxels that the network must call lung
 _OPENING = 1  # voxels: what is thinner than twice that is the surface's own uncertainty
 _BONE_HU, _BONE_ML = 180.0, 1.0
 _INTERCOSTAL_MM = 22.0  # a ball of this radius does not pass between two ribs
 _FAT_HU, _AIR_HU, _BESIDE_AIR = (-180.0, -30.0), -300.0, 3  # lung that borders on air is as dark as fat there
+_DARKENED = 2  # voxels beside air that it makes darker
 _GROW_MM = 12.0
 # Blood with contrast medium; voxels that no bone is thick, and those of a large vessel; more than any bone holds.
 _CONTRAST_HU, _THICKER_THAN_BONE, _VESSEL, _HEART_ML = (110.0, 280.0), 3, 2, 200.0
@@ -82,8 +87,8 @@ def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray, likely: np.nda
     """Airless lobes, masses and smaller pieces that belong to the lungs though `lungs` does not hold them, (z, y, x)
     bool on the working grid.
 
-    `air` (z, y, x) bool is the aerated lung without airways, `lungs` (z, y, x) bool the lungs as found so far, `likely`
-    from `likely_lung`.
+    `air` (z, y, x) bool is the aerated lung without airways, `lungs` (z, y, x) bool the lungs as they are seen,
+    `likely` from `likely_lung`.
     """
     result = np.zeros(air.shape, bool)
     window = _window(work, air)
@@ -121,17 +126,18 @@ def _told_apart_by_contrast(part: Working) -> np.ndarray:
 
 
 def _fluid(part: Working, among: np.ndarray, limit_hu: float) -> np.ndarray:
-    """What of some voxels is dense, but below a limit in the mean of those around, (z, y, x) bool each."""
+    """What of some voxels is dense, but below a limit in the mean of those around, (z, y, x) bool each. Those beside
+    air do not count in the mean, since they are as dark in any tissue."""
     dense = among & (part.hu > _DENSE_HU[0]) & (part.hu < _DENSE_HU[1])
-    total, weight = sums_nearby(part.hu, dense, _FLUID_SIGMA_MM / part.spacing)
+    beside_air = ndimage.binary_dilation(part.hu < _AIR_HU, iterations=_DARKENED)
+    total, weight = sums_nearby(part.hu, dense & ~beside_air, _FLUID_SIGMA_MM / part.spacing)
     return dense & (total < limit_hu * weight)
 
 
 def _fat(part: Working, lungs: np.ndarray) -> np.ndarray:
-    """Fat and what borders on it, (z, y, x) bool."""
+    """Fat, (z, y, x) bool."""
     near_air = ndimage.binary_dilation(lungs | (part.hu < _AIR_HU), iterations=_BESIDE_AIR)
-    fat = (part.hu > _FAT_HU[0]) & (part.hu < _FAT_HU[1]) & ~near_air
-    return dilate(ndimage.binary_opening(fat), 1)
+    return ndimage.binary_opening((part.hu > _FAT_HU[0]) & (part.hu < _FAT_HU[1]) & ~near_air)
 
 
 def _rib_cage(part: Working) -> np.ndarray:
@@ -148,17 +154,28 @@ def _is_lung(piece: np.ndarray, likely: np.ndarray, lungs: np.ndarray) -> bool:
 
 def _probability(part: Working, air: np.ndarray) -> np.ndarray:
     """How likely every voxel is lung, (z, y, x) float32 on the part's grid: the mean of what the network says of the
-    chest and of its mirror image."""
+    chest and of its mirror image, on two grids of its own spacing, the one between the other's voxels."""
     from ..registration.weights import load_weights
 
     weights = load_weights(NETWORK)
-    grid = isotropic_grid(part.grid, weights.spacing_mm)
-    hu, aerated = (
-        torch.from_numpy(to_array(resample(to_image(image.astype(np.float32), part.grid), grid)))[None]
-        for image in (part.hu, air)
-    )
+    step = weights.spacing_mm / part.spacing
+    smoothed = partial(ndimage.gaussian_filter, sigma=_SEEN_MM / part.spacing)
+    hu, aerated = smoothed(part.hu), smoothed(air.astype(np.float32))
+    said = np.zeros(air.shape, np.float32)
+    for start in (0.0, step / 2):
+        size = [int((n - 1 - start) // step) + 1 for n in air.shape]
+        seen = (torch.from_numpy(_sampled(image, step, start, size))[None] for image in (hu, aerated))
+        said += _sampled(_logits(weights.network, *seen), 1 / step, -start / step, air.shape) / 2
+    return expit(said)
+
+
+def _sampled(image: np.ndarray, step: float, start: float, size: Sequence[int]) -> np.ndarray:
+    """An image (z, y, x) at `size` places along each axis, `step` voxels apart, the first at `start`."""
+    return ndimage.affine_transform(image, np.full(3, step), start, tuple(size), order=1, mode="nearest")
+
+
+def _logits(network: torch.nn.Module, hu: torch.Tensor, aerated: torch.Tensor) -> np.ndarray:
+    """What the network says (z, y, x) of a chest, `hu` and `aerated` (1, z, y, x), and of its mirror image."""
     with torch.no_grad():
         seen = channels(hu, (aerated > 0.5).float())
-        logits = weights.network(seen) + weights.network(seen.flip(-1)).flip(-1)
-        likely = (logits / 2)[0].sigmoid().numpy()
-    return to_array(resample(to_image(likely, grid), part.grid, outside=0.0), np.float32)
+        return ((network(seen) + network(seen.flip(-1)).flip(-1)) / 2)[0].numpy()

@@ -54,17 +54,18 @@ def segment_lungs(ct: sitk.Image, progress: Progress = no_progress, method: str 
     progress("lungs", 0.45)
     other = airway | (inner_air & ~air)
     likely = _likely_lung(work, air) if method == "network" else None
-    lungs = np.zeros(sides.shape, np.uint8)
+    lungs, seen = np.zeros(sides.shape, np.uint8), np.zeros(sides.shape, bool)
     for side in (RIGHT, LEFT):
         if (sides == side).any():
             lateral = -1 if side == RIGHT else 1
             forbidden = other | (sides == 3 - side)
             filled = fill_lung(work, sides == side, forbidden, lateral)
-            filled |= hidden_lung(work, filled, airway, forbidden, lateral, likely)
+            seen |= filled
+            filled = filled | hidden_lung(work, filled, airway, forbidden, lateral, likely)
             lungs[filled & (lungs == 0)] = side
         progress("lungs", 0.45 + 0.15 * side)
     if likely is not None:
-        lungs = _with_dense_lung(work, lungs, air, other, likely)
+        lungs = _with_dense_lung(work, lungs, air, seen, other, likely)
     coarse = Coarse(work, lungs, air, other)
     return redraw(ct, coarse, lambda fraction: progress("lungs", 0.75 + 0.25 * fraction))
 
@@ -76,12 +77,13 @@ def _likely_lung(work: Working, air: np.ndarray) -> np.ndarray | None:
 
 
 def _with_dense_lung(
-    work: Working, lungs: np.ndarray, air: np.ndarray, other: np.ndarray, likely: np.ndarray
+    work: Working, lungs: np.ndarray, air: np.ndarray, seen: np.ndarray, other: np.ndarray, likely: np.ndarray
 ) -> np.ndarray:
-    """The labels (z, y, x) with the dense lung that the network finds, which belongs to the nearest side."""
+    """The labels (z, y, x) with the dense lung that the network finds, which belongs to the nearest side; `seen`
+    (z, y, x) bool are the lungs without what is hidden at their surface."""
     from .completion import dense_lung
 
-    added = dense_lung(work, air, lungs > 0, likely) & ~other
+    added = dense_lung(work, air, seen, likely) & ~other
     if not added.any():
         return lungs
     nearest = ndimage.distance_transform_edt(lungs == 0, return_distances=False, return_indices=True)

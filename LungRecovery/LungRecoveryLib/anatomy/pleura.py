@@ -38,7 +38,7 @@ _FAT_HU, _FAT_BEHIND_MM, _FAT_MM = (-180.0, -40.0), 4.0, 1.0
 _TISSUE_HU = (-250.0, 180.0)
 # On the plate what the network gives this odds is lung, and ever more is asked for beyond it.
 _ODDS, _MORE_PER_MM, _BEYOND_MM = 0.2, 0.3, 6.0
-_SURE, _SURE_OPENING, _SURE_BEYOND_MM = 0.9, 1, 2.0  # where nothing but the network speaks of hidden lung
+_SURE, _SURE_OPENING, _SURE_BEYOND_MM = 0.9, 1, 4.0  # where nothing but the network speaks of hidden lung
 # A plate that is a little too flat makes sheets and small pieces where nothing is hidden, least of all along the ribs.
 _LEAST_MM, _OPENING, _LEAST_ML = 0.5, 2, 8.0
 _COSTAL_LEAST_MM, _COSTAL_OPENING, _COSTAL_LEAST_ML = 0.25, 1, 2.0
