@@ -154,7 +154,7 @@ def _is_lung(piece: np.ndarray, likely: np.ndarray, lungs: np.ndarray) -> bool:
 
 def _probability(part: Working, air: np.ndarray) -> np.ndarray:
     """How likely every voxel is lung, (z, y, x) float32 on the part's grid: the mean of what the network says of the
-    chest and of its mirror image, on two grids of its own spacing, the one between the other's voxels."""
+    chest on a grid of its own spacing, and of the mirror image on the grid between that one's voxels."""
     from ..registration.weights import load_weights
 
     weights = load_weights(NETWORK)
@@ -162,10 +162,11 @@ def _probability(part: Working, air: np.ndarray) -> np.ndarray:
     smoothed = partial(ndimage.gaussian_filter, sigma=_SEEN_MM / part.spacing)
     hu, aerated = smoothed(part.hu), smoothed(air.astype(np.float32))
     said = np.zeros(air.shape, np.float32)
-    for start in (0.0, step / 2):
+    for start, along_x in ((0.0, 1), (step / 2, -1)):
         size = [int((n - 1 - start) // step) + 1 for n in air.shape]
-        seen = (torch.from_numpy(_sampled(image, step, start, size))[None] for image in (hu, aerated))
-        said += _sampled(_logits(weights.network, *seen), 1 / step, -start / step, air.shape) / 2
+        seen = (_sampled(image, step, start, size)[..., ::along_x].copy() for image in (hu, aerated))
+        logits = _logits(weights.network, *seen)[..., ::along_x]
+        said += _sampled(logits, 1 / step, -start / step, air.shape) / 2
     return expit(said)
 
 
@@ -174,8 +175,7 @@ def _sampled(image: np.ndarray, step: float, start: float, size: Sequence[int]) 
     return ndimage.affine_transform(image, np.full(3, step), start, tuple(size), order=1, mode="nearest")
 
 
-def _logits(network: torch.nn.Module, hu: torch.Tensor, aerated: torch.Tensor) -> np.ndarray:
-    """What the network says (z, y, x) of a chest, `hu` and `aerated` (1, z, y, x), and of its mirror image."""
+def _logits(network: torch.nn.Module, hu: np.ndarray, aerated: np.ndarray) -> np.ndarray:
+    """What the network says of a chest, (z, y, x) all, `aerated` from 0 to 1."""
     with torch.no_grad():
-        seen = channels(hu, (aerated > 0.5).float())
-        return ((network(seen) + network(seen.flip(-1)).flip(-1)) / 2)[0].numpy()
+        return network(channels(torch.from_numpy(hu)[None], torch.from_numpy(aerated > 0.5)[None].float()))[0].numpy()
