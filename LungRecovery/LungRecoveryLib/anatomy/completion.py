@@ -22,7 +22,7 @@ from .working import Working, ball, bounding_box, close, components, dilate
 
 NETWORK = "lung_completion"
 _MARGIN_MM = 45.0
-_SEEN_MM = 1.4  # SD of the smoothing before the network's grid: less is too noisy for it, more hides borders
+_SEEN_MM = 1.5  # SD of the smoothing before the network's grid: less is too noisy for it, more hides borders
 _SURE, _LIKELY = 0.9, 0.5  # what is sure may grow
 _KNOWN = 0.9  # of the aerated lung's voxels that the network must call lung
 _OPENING = 1  # voxels: what is thinner than twice that is the surface's own uncertainty
