@@ -18,6 +18,7 @@ _SOFT_HU = (-200.0, 180.0)
 _FREE = 2.0  # voxels from the surface: free of its blur
 _LUNG_SIGMA_MM, _TISSUE_SIGMA_MM = 8.0, 5.0
 _THRESHOLDS = (-500.0, -200.0)
+_FILLED_MM = 6.0  # around what was filled in, lesions' edges hide the surface, too
 _SLAB_VOXELS = 12_000_000
 
 
@@ -80,7 +81,7 @@ def _maps(coarse: Coarse) -> dict[str, sitk.Image]:
     outward, nearest = ndimage.distance_transform_edt(~lungs, return_indices=True)
     depth = np.where(lungs, distance_to(~np.pad(lungs, 1, mode="edge"))[1:-1, 1:-1, 1:-1] - 0.5, 0.5 - outward)
     filled = ndimage.binary_opening(lungs & ~air, ball(1))
-    filled = dilate(filled, 1.0) & lungs & ~air
+    filled = dilate(filled, _FILLED_MM / work.spacing) & lungs
     maps = {
         "depth": (depth * work.spacing).astype(np.float32),
         "threshold": _threshold(work.hu[window], air, outward, work.spacing),
