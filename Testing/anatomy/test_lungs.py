@@ -200,7 +200,7 @@ def test_the_real_pair(real_data, date):
         ("lidc0314", 1111, 1924),
         ("lung1_002", 2355, 1957),
         ("normal001", 1865, 1615),
-        ("pneumonia_cap001", 2829, 3128),
+        ("pneumonia_cap001", 2922, 3160),
         ("popi_phase00", 3006, 2449),
     ],
 )
