@@ -128,6 +128,19 @@ def test_fluid_beside_a_mass_does_not_take_the_mass_with_it():
     assert found[fluid].mean() < 0.15
 
 
+@pytest.mark.parametrize(("inner_hu", "fluid"), [(35.0, False), (0.0, True)])
+def test_what_air_darkens_does_not_make_a_thin_lesion_fluid(inner_hu, fluid):
+    """Beside air any tissue is dark; what lies further in tells consolidation from fluid."""
+    grid = Grid((40, 40, 40), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())
+    volume = np.full(grid.shape, 55.0, np.float32)
+    volume[:20], volume[20:22], volume[22:25] = -850.0, -40.0, inner_hu
+    layer = np.zeros(grid.shape, bool)
+    layer[20:25] = True
+    work = Working(grid, volume, np.ones(grid.shape, bool), -1000.0)
+    assert volume[layer].mean() < completion._FLUID_HU
+    assert np.array_equal(completion._fluid(work, layer, completion._FLUID_HU), layer & fluid)
+
+
 def test_the_core_of_a_mass_is_lung_though_it_looks_like_fluid():
     """What lung and mass enclose belongs to them."""
     grid = Grid((60, 60, 60), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())

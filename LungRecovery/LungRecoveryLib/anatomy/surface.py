@@ -36,8 +36,8 @@ def redraw(ct: sitk.Image, coarse: Coarse, tell: Callable[[float], None]) -> sit
     """The labels of `coarse` on the grid of `ct`, with the surface where the CT itself crosses half its step.
 
     Between lung and tissue the surface lies at the middle between the lung's own HU nearby and tissue. Where a lesion
-    or vessel was filled in, the CT shows no surface and the coarse one stands. Worked off in slabs of axial slices of
-    the scan, so that memory stays small.
+    or vessel was filled in, and close to it, the CT shows no surface and the coarse one stands. Worked off in slabs
+    of axial slices of the scan, so that memory stays small.
     """
     grid = grid_of(ct)
     maps = _maps(coarse)
