@@ -13,6 +13,7 @@ from scipy import ndimage
 from ..grids import Grid, crop_to_mask, grid_of, isotropic_grid, resample, resample_mask, to_array, to_image
 from .body import air_in_body
 from .generations import generations
+from .scale import on_scale
 from .trachea import central_airways
 from .tubes import curvatures, parenchyma, tube_spacing, without_border
 from .working import Working, ball, components, dilate, working_volume
@@ -49,7 +50,8 @@ def segment_airways(ct: sitk.Image, lungs: sitk.Image) -> sitk.Image:
     if not central.any():
         return to_image(np.zeros(grid.shape, np.uint8), grid)
     work = _window(ct, lungs, to_image(central, volume.grid))
-    hu = to_array(resample(ct, work), np.float32)
+    trunk_at_all = resample_mask(to_image(central, volume.grid), grid)
+    hu = to_array(resample(on_scale(ct, lungs, trunk_at_all), work), np.float32)
     inside = to_array(resample_mask(lungs, work)) > 0
     trunk = to_array(resample(to_image(central.astype(np.float32), volume.grid), work, outside=0.0)) > 0.3
     lumen = _tree(hu, inside, trunk, work.spacing[0])

@@ -26,7 +26,7 @@ from ..grids import (
     with_spacing,
 )
 from ..nearby import sums_nearby
-from .scale import scale_offset
+from .scale import on_scale
 from .tubes import parenchyma, without_bundles
 from .working import components
 
@@ -66,6 +66,7 @@ def segment_lesions(
     result = np.zeros(grid.shape, np.uint8)
     if not sitk.GetArrayViewFromImage(lungs).any():
         return to_image(result, grid)
+    ct = on_scale(ct, lungs, airways)
     # Only the lungs' box is looked at, to save memory: a native scan has 150 million voxels.
     box = crop_to_mask(lungs, 2.0 * _WORKING_MM)
     cut = window(grid, box)
@@ -76,7 +77,7 @@ def segment_lesions(
     hu = to_array(resample(to_image(native, box), work), np.float32)
     inside = to_array(resample_mask(to_image(lung, box), work)) > 0
     tubes = _tubes(hu, airways, vessels, work, inside)
-    labels = _labels(hu, inside, tubes, work, _ABNORMAL_HU + scale_offset(ct, lungs, airways))
+    labels = _labels(hu, inside, tubes, work)
     found = to_array(resample_mask(to_image(labels, work), box))
     found[~lung] = 0
     if airways is not None:
@@ -113,12 +114,12 @@ def _around_cores(hu: np.ndarray, tubes: np.ndarray, grid: Grid) -> np.ndarray:
     return tubes & ndimage.binary_dilation(tubes & (smooth > _CORE_HU), np.ones((3, 3, 3), bool))
 
 
-def _labels(hu: np.ndarray, inside: np.ndarray, tubes: np.ndarray, grid: Grid, abnormal_hu: float) -> np.ndarray:
-    """The kinds of lesion (z, y, x) uint8 on the working grid; lung is well aerated below `abnormal_hu`."""
+def _labels(hu: np.ndarray, inside: np.ndarray, tubes: np.ndarray, grid: Grid) -> np.ndarray:
+    """The kinds of lesion (z, y, x) uint8 on the working grid."""
     pure = ndimage.binary_erosion(inside, ndimage.generate_binary_structure(3, 1), border_value=1) & ~tubes
     density = ndimage.median_filter(np.where(pure, hu, _carried(hu, pure, grid)), size=3, mode="nearest")
     healthy = parenchyma(hu, inside & ~tubes if (inside & ~tubes).any() else inside, float(np.mean(grid.spacing)))
-    found = inside & (density >= np.maximum(abnormal_hu, healthy + _ABOVE_HEALTHY_HU)) & (density < _BRIGHTEST_HU)
+    found = inside & (density >= np.maximum(_ABNORMAL_HU, healthy + _ABOVE_HEALTHY_HU)) & (density < _BRIGHTEST_HU)
     found = _tidied(without_bundles(_tidied(found, grid), pure, grid), grid)
     solid = found & (density > _SOLID_HU)
     rough = found & ~solid & _rough(hu, pure, found, solid, grid)

@@ -3,6 +3,8 @@
 The work is done on a 2 mm grid along the patient's axes; the surface is then drawn again on the scan's own voxels.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
@@ -13,6 +15,7 @@ from ..progress import Progress, no_progress
 from .body import air_in_body, lung_air
 from .fill import fill_lung
 from .pleura import hidden_lung
+from .scale import lowered, scale_offset
 from .sides import LEFT, RIGHT, split_sides
 from .surface import Coarse, redraw
 from .trachea import central_airways
@@ -50,6 +53,7 @@ def segment_lungs(ct: sitk.Image, progress: Progress = no_progress, method: str 
     air = _lung_pieces(work, inner_air & ~airway)
     if air.sum() * work.voxel_ml < _LEAST_ML:
         raise BadInput(_NO_LUNG)
+    ct, work = _on_scale(ct, work, air, airway)
     sides = split_sides(work, air, airway)
     progress("lungs", 0.45)
     other = airway | (inner_air & ~air)
@@ -68,6 +72,12 @@ def segment_lungs(ct: sitk.Image, progress: Progress = no_progress, method: str 
         lungs = _with_dense_lung(work, lungs, air, seen, other, likely)
     coarse = Coarse(work, lungs, air, other)
     return redraw(ct, coarse, lambda fraction: progress("lungs", 0.75 + 0.25 * fraction))
+
+
+def _on_scale(ct: sitk.Image, work: Working, air: np.ndarray, airway: np.ndarray) -> tuple[sitk.Image, Working]:
+    """A scan and its working volume with their scale put right; `air` and `airway` (z, y, x) bool of the latter."""
+    offset = scale_offset(*(to_image(array, work.grid) for array in (work.hu, air, airway)))
+    return lowered(ct, offset), replace(work, hu=work.hu - np.float32(round(offset)))
 
 
 def _likely_lung(work: Working, air: np.ndarray) -> np.ndarray | None:

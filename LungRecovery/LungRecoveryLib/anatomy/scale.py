@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..distances import distance_to
-from ..grids import AIR_HU, crop_to_mask, grid_of, resample, resample_mask, to_array, window, with_spacing
+from ..grids import AIR_HU, crop_to_mask, grid_of, resample, resample_mask, to_array, to_image, window, with_spacing
 
 _AIR_HU = -992.0  # in the middle of the trachea
 _TISSUE_HU = 47.0  # muscle and blood
@@ -19,6 +19,21 @@ _TISSUE_RANGE_HU = (-45.0, 140.0)  # fat lies below, bone and contrast medium ab
 _BIN_HU = 5.0
 _NEAR_HU = 35.0  # about the commonest value
 _LEAST_TISSUE_VOXELS = 500
+
+
+def on_scale(ct: sitk.Image, lungs: sitk.Image, airways: sitk.Image | None) -> sitk.Image:
+    """The scan with its scale put right by :func:`scale_offset`, whose arguments these are; thresholds in HU fit it."""
+    return lowered(ct, scale_offset(ct, lungs, airways))
+
+
+def lowered(ct: sitk.Image, offset: float) -> sitk.Image:
+    """A scan with whole HU of an offset taken out; what lies at or below -1024 HU was cut there or is padding, and
+    stays."""
+    step = round(offset)
+    if step == 0:
+        return ct
+    hu = sitk.GetArrayViewFromImage(ct)
+    return to_image(np.where(hu <= AIR_HU, hu, hu - hu.dtype.type(step)), ct)
 
 
 def scale_offset(ct: sitk.Image, lungs: sitk.Image, airways: sitk.Image | None) -> float:

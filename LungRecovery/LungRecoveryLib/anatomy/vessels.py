@@ -25,6 +25,7 @@ from ..grids import (
     to_image,
 )
 from ..nearby import sums_nearby
+from .scale import on_scale
 from .tubes import curvatures, parenchyma, tube_spacing, without_border
 from .working import ball, bounding_box, components, dilate
 
@@ -41,6 +42,7 @@ _WIDE_MM = 4.0
 _WIDE_BLOB = 0.3
 _HILUM_MM = 35.0
 _LEAST_HILUM_MM3 = 200.0
+_HILAR_GENERATION, _NEAR_BRONCHI_MM = 4, 45.0  # bronchi up to that generation run in the hilum, and vessels near them
 _ABNORMAL_HU = -700.0
 _WINDOW_MM = 4.0
 _LESION_SHARE = 0.55
@@ -91,7 +93,8 @@ def segment_vessels(ct: sitk.Image, lungs: sitk.Image, airways: sitk.Image | Non
     CT crosses about half the step from the parenchyma to the vessel's own middle, or a quarter of that to plain blood
     where the vessel is too thin to be as bright.
     """
-    cores = find_cores(ct, lungs)
+    ct = on_scale(ct, lungs, airways)
+    cores = find_cores(ct, lungs, airways)
     if cores is None:
         return to_image(np.zeros(grid_of(ct).shape, np.uint8), grid_of(ct))
     vessels = to_array(draw_lumen(ct, lungs, cores))
@@ -114,8 +117,8 @@ def vessels_with_rim(ct: sitk.Image, lungs: sitk.Image) -> sitk.Image:
     return draw_with_rim(ct, lungs, cores)
 
 
-def find_cores(ct: sitk.Image, lungs: sitk.Image) -> Cores | None:
-    """Where the vessels run; None where there is no lung."""
+def find_cores(ct: sitk.Image, lungs: sitk.Image, airways: sitk.Image | None = None) -> Cores | None:
+    """Where the vessels run, the arguments as those of :func:`segment_vessels`; None where there is no lung."""
     grid = grid_of(ct)
     if not sitk.GetArrayViewFromImage(lungs).any():
         return None
@@ -125,7 +128,8 @@ def find_cores(ct: sitk.Image, lungs: sitk.Image) -> Cores | None:
     labels = to_array(resample_mask(lungs, work))
     hu = to_array(resample(ct, work), np.float32)
     base = parenchyma(hu, labels > 0, spacing)
-    core, lesion = _tubes(hu, base, labels, spacing)
+    bronchi = None if airways is None else to_array(resample_mask(airways, work))
+    core, lesion = _tubes(hu, base, labels, bronchi, spacing)
     return Cores(work, core, base, hu, lesion)
 
 
@@ -140,7 +144,9 @@ def _walls(ct: sitk.Image, airways: sitk.Image) -> np.ndarray:
     return walls
 
 
-def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+def _tubes(
+    hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, bronchi: np.ndarray | None, spacing: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The vessels' cores on the working grid, (z, y, x) bool, grown from clear tubes into fainter ones, and the HU
     (z, y, x) of the lesions, NaN where there is none."""
     # Beyond the surface the lung is continued at its own level, or the chest wall would look like the wall of a tube.
@@ -163,7 +169,7 @@ def _tubes(hu: np.ndarray, base: np.ndarray, lungs: np.ndarray, spacing: float) 
             wide |= (tube > 2 * _SEED) & (blob < _WIDE_BLOB)
     wide_tubes = np.zeros(hu.shape, bool)
     wide_tubes.flat[at] = wide
-    hila = _hila(wide_tubes, lungs, spacing)
+    hila = _hila(wide_tubes, lungs, bronchi, spacing)
     lesion, own = _lesions(hu, base, inside, hila, spacing)
     # Inside a lesion only a thin tube that stands out from the lesion itself is a vessel.
     clear = ~lesion.flat[at] | (fine & (hu.flat[at] > own.flat[at] + _LESION_CONTRAST_HU))
@@ -227,17 +233,32 @@ def _local_mean(values: np.ndarray, of: np.ndarray, sigma: float) -> np.ndarray:
     return total / np.maximum(number, 0.05)
 
 
-def _hila(wide: np.ndarray, lungs: np.ndarray, spacing: float) -> np.ndarray:
-    """The parts of the lungs within _HILUM_MM of the middle of their widest tubes, (z, y, x) bool."""
+def _hila(wide: np.ndarray, lungs: np.ndarray, bronchi: np.ndarray | None, spacing: float) -> np.ndarray:
+    """The parts of the lungs within _HILUM_MM of their hila, (z, y, x) bool.
+
+    A hilum is the middle of the lung's widest tubes that lie near its first bronchi; of all wide tubes, which lesions
+    look like as well, where no bronchi are known.
+    """
+    least = _LEAST_HILUM_MM3 / spacing**3
     result = np.zeros(lungs.shape, bool)
-    for side in np.unique(lungs[wide]):
-        points = np.argwhere(wide & (lungs == side))
-        if len(points) * spacing**3 < _LEAST_HILUM_MM3:
-            continue
-        axes = np.ogrid[tuple(slice(n) for n in lungs.shape)]
-        squared = sum((a - c) ** 2 for a, c in zip(axes, np.median(points, axis=0), strict=True))
-        result |= (squared * spacing**2 <= _HILUM_MM**2) & (lungs == side)
+    for side in np.unique(lungs[lungs > 0]):
+        lung = lungs == side
+        points, first = np.argwhere(wide & lung), _first_bronchi(bronchi, lung)
+        if len(first) >= least:
+            near = points[np.linalg.norm(points - np.median(first, axis=0), axis=1) * spacing <= _NEAR_BRONCHI_MM]
+            points = near if len(near) >= least else first
+        if len(points) >= least:
+            axes = np.ogrid[tuple(slice(n) for n in lungs.shape)]
+            squared = sum((a - c) ** 2 for a, c in zip(axes, np.median(points, axis=0), strict=True))
+            result |= (squared * spacing**2 <= _HILUM_MM**2) & lung
     return result
+
+
+def _first_bronchi(bronchi: np.ndarray | None, lung: np.ndarray) -> np.ndarray:
+    """Where in a lung (z, y, x) bool the bronchi of the first generations run, (n, 3)."""
+    if bronchi is None:
+        return np.empty((0, 3), int)
+    return np.argwhere(lung & (bronchi > 0) & (bronchi <= _HILAR_GENERATION))
 
 
 def draw_with_rim(ct: sitk.Image, lungs: sitk.Image, cores: Cores) -> sitk.Image:

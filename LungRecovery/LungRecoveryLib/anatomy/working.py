@@ -87,16 +87,25 @@ def _without_padding(ct: sitk.Image, grid: Grid, raw: np.ndarray, inside: np.nda
     """The values without the share of padding in them, and where the padding is, (z, y, x) bool.
 
     Padding is the constant filling (at or below -1024 HU) around a reconstructed circle or a crop. Interpolated with
-    tissue it would look like lung, and such a rim would join lung and table along the border.
+    tissue it would look like lung, and such a rim would join lung and table along the border. Air inside a body is as
+    dark where the scale is too low, but reaches no side of the field.
     """
     share = to_array(resample(sitk.Cast(ct <= AIR_HU, sitk.sitkUInt8) * 250, grid, outside=0.0), np.float32) / 250.0
     constant = inside & ndimage.binary_opening((share > 0.99) | ~inside, ball(2))
+    constant = ndimage.binary_propagation(constant & _at_sides(inside), mask=constant)
     near = ndimage.binary_dilation(constant, ball(2)) & inside
     padding = near & (share > 0.5)
     rim = near & ~padding & (share > 0)
     raw = raw.copy()
     raw[rim] = (raw[rim] - AIR_HU * share[rim]) / (1.0 - share[rim])
     return raw, padding
+
+
+def _at_sides(inside: np.ndarray) -> np.ndarray:
+    """The voxels at the lateral, ventral and dorsal borders of the scan `inside` (z, y, x) bool, not at its ends."""
+    outside = np.pad(~inside, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    in_plane = ndimage.generate_binary_structure(2, 1)[None]
+    return ndimage.binary_dilation(outside, in_plane)[:, 1:-1, 1:-1] & inside
 
 
 def ball(radius: int) -> np.ndarray:
