@@ -141,6 +141,30 @@ def test_what_air_darkens_does_not_make_a_thin_lesion_fluid(inner_hu, fluid):
     assert np.array_equal(completion._fluid(work, layer, completion._FLUID_HU), layer & fluid)
 
 
+@pytest.mark.parametrize(
+    ("place", "likely", "kept"),
+    [
+        ((slice(10, 30), slice(20, 26)), 0.95, True),  # sure, though it hardly touches the lung
+        ((slice(10, 30), slice(20, 26)), 0.80, False),  # as the apex of the heart
+        ((slice(10, 30), slice(2, 8)), 0.80, True),  # the lung is all around
+        ((slice(48, 56), slice(20, 28)), 0.95, False),  # at the main bronchi
+        ((slice(14, 18), slice(20, 24)), 0.80, True),  # small
+    ],
+)
+def test_what_is_doubtful_is_taken_back(place, likely, kept):
+    """A lung whose medial face is at x = 20, the main bronchi beside its upper end, and a piece added to it."""
+    shape = (60, 40, 40)
+    grid = Grid(shape[::-1], (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())
+    lung, airway, added = (np.zeros(shape, bool) for _ in range(3))
+    lung[:, :, :20] = True
+    airway[50:60, 18:22, 22:26] = True
+    added[place[0], 14:24, place[1]] = True
+    lung &= ~added
+    work = Working(grid, np.zeros(shape, np.float32), np.ones(shape, bool), -1000.0)
+    found = completion.doubtful(work, added, lung, airway, np.where(added, likely, 0.0))
+    assert np.array_equal(found, np.zeros_like(added) if kept else added)
+
+
 def test_the_core_of_a_mass_is_lung_though_it_looks_like_fluid():
     """What lung and mass enclose belongs to them."""
     grid = Grid((60, 60, 60), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())

@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
+from LungRecoveryLib.anatomy import vessels as anatomy_vessels
 from LungRecoveryLib.anatomy.vessels import segment_vessels, vessels_with_rim
 from LungRecoveryLib.grids import Grid, grid_of, same_grid, to_array, to_image
 
@@ -148,3 +149,17 @@ def test_real_scans(real_chest):
         shares[name] = ((hu >= -700) & (hu <= 100) & inner & ~vessels).sum() / inner.sum()
     assert shares["normal001"] < 0.01
     assert 0.014 < shares["covid_p001"] < 0.03
+
+
+@pytest.mark.parametrize("with_bronchi", [True, False])
+def test_a_hilum_lies_where_the_bronchi_come_in(with_bronchi):
+    """A lesion may look like more wide tubes than the hilum has."""
+    lungs = np.ones((80, 60, 60), np.uint8)
+    wide, bronchi = np.zeros(lungs.shape, bool), np.zeros(lungs.shape, np.uint8)
+    wide[66:76, 26:34, 20:40] = True  # a lesion far above
+    wide[20:24, 28:32, 4:20] = True
+    bronchi[22:26, 30:34, :16] = 3
+    bronchi[26:70, 30:34, 16:20] = 6  # a long peripheral branch
+    hila = anatomy_vessels._hila(wide, lungs, bronchi if with_bronchi else None, 2.0)
+    assert hila[22, 30, 12] == with_bronchi
+    assert hila[71, 30, 30] != with_bronchi

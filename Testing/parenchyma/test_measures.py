@@ -35,18 +35,24 @@ def test_the_mean_does_not_follow_how_much_of_a_soft_rim_is_drawn(chest):
         means.append(found["mean_excess_hu"])
         plain.append(noisy[drawn].mean())
     assert np.ptp(plain) > 30
-    assert np.ptp(means) < 6
-    assert means[0] == pytest.approx(300.0, abs=20)  # the ball's own
-    assert plain[0] < 240
+    assert np.ptp(means) < 4
+    assert plain[0] + 20 < means[0] < 300  # the rim counts less than the ball
 
 
-def test_a_dense_core_does_not_hide_ground_glass_far_from_it(chest):
-    """Only what borders on something far denser is a rim: ground glass of the same piece counts."""
+def test_ground_glass_counts_as_much_as_a_dense_core_in_it(chest):
+    """What is well above the baseline counts in full, whatever lies beside it."""
     excess, lesions = np.zeros(chest.hu.shape, np.int16), np.zeros(chest.hu.shape, np.uint8)
     excess[8:20, 8:20, 8:38] = 200
     excess[8:20, 8:20, 8:14] = 800
     lesions[8:20, 8:20, 8:38] = 1
     found = lesion_measures(to_image(excess, chest.grid), to_image(lesions, chest.grid), 1000.0)
-    near = round(6.0 / chest.grid.spacing[0])
-    expected = (800 * 6 + 200 * (24 - near)) / (30 - near)
-    assert found["mean_excess_hu"] == pytest.approx(expected, rel=0.05)
+    assert found["mean_excess_hu"] == pytest.approx((800 * 6 + 200 * 24) / 30, rel=0.02)
+
+
+def test_faint_lesions_have_a_mean_of_their_own(chest):
+    """Where nothing is plainly visible, and little counts, the mean is still that of the lesion."""
+    excess, lesions = np.zeros(chest.hu.shape, np.int16), np.zeros(chest.hu.shape, np.uint8)
+    excess[8:20, 8:20, 8:38] = 40
+    lesions[8:20, 8:20, 8:38] = 2
+    found = lesion_measures(to_image(excess, chest.grid), to_image(lesions, chest.grid), 1000.0)
+    assert found["mean_excess_hu"] == pytest.approx(40)

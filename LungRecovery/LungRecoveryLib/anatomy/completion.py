@@ -36,6 +36,8 @@ _CONTRAST_HU, _THICKER_THAN_BONE, _VESSEL, _HEART_ML = (110.0, 280.0), 3, 2, 200
 _BESIDE_PLANE, _MOST_BESIDE = 3.0, 0.1  # voxels to either side; share of the aerated lung that may lie there
 _DENSE_HU, _FLUID_SIGMA_MM, _UNENHANCED_HU = (-50.0, 180.0), 5.0, 22.0  # fluid, in their local mean
 _LEAST_ML, _LEAST_CONTACT, _MEAN_SURE, _FLUID_HU = 2.0, 0.15, 0.93, 10.0
+# What is larger, touches less of the lung and is less likely than this, as the heart's apex; around the main bronchi.
+_DOUBTFUL_ML, _DOUBTFUL_CONTACT, _DOUBTFUL_MEAN, _HILUM_MM = 5.0, 0.38, 0.85, 18.0
 
 
 def channels(hu: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
@@ -108,6 +110,30 @@ def dense_lung(work: Working, air: np.ndarray, lungs: np.ndarray, likely: np.nda
             result[window] |= piece | ndimage.binary_opening(grown, ball(_OPENING))
     # What they enclose is lung, as the core of a tumour that takes up no contrast medium and looks like fluid.
     return ndimage.binary_fill_holes(result | lungs) & ~lungs
+
+
+def doubtful(work: Working, added: np.ndarray, lungs: np.ndarray, airway: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """The pieces of what was `added` to the `lungs` as they are seen that are no lung after all, (z, y, x) bool: those
+    at a hilum, whose vessels are as dense, and larger ones that are neither likely nor lie broadly on the lung.
+
+    `airway` (z, y, x) bool are trachea and main bronchi, `likely` is from `likely_lung`; all on the working grid.
+    """
+    result = np.zeros(added.shape, bool)
+    if not added.any():
+        return result
+    window = bounding_box(added, 2)
+    inside, hilum = added[window], dilate(airway, _HILUM_MM / work.spacing)[window]
+    labels, _ = components(ndimage.binary_opening(inside))
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        near = tuple(slice(max(s.start - 2, 0), s.stop + 2) for s in box)
+        piece = labels[near] == label
+        around = ndimage.binary_dilation(piece) & ~piece
+        contact, mean = lungs[window][near][around].mean(), likely[window][near][piece].mean()
+        large = np.count_nonzero(piece) * work.voxel_ml > _DOUBTFUL_ML
+        unlikely = large and contact < _DOUBTFUL_CONTACT and mean < _DOUBTFUL_MEAN
+        if unlikely or hilum[near][piece].mean() > 0.5:
+            result[window][near] |= inside[near] & ndimage.binary_dilation(piece, iterations=2)
+    return result
 
 
 def _window(work: Working, air: np.ndarray) -> tuple[slice, ...]:

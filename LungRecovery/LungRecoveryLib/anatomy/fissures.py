@@ -3,8 +3,9 @@
 A fissure is a bright plate thinner than a voxel: of the Hessian's eigenvalues one is strongly negative, the two others
 are small. It is looked for as a height over a plane that roughly follows it: of all smooth height maps the one along
 which plates are brightest and vessels fewest (semi-global matching, Hirschmueller 2008). A second look starts from the
-smooth surface through what the first look saw. How far the result can be trusted is measured, not assumed: on every
-piece of the surface the CT must be brighter than on both sides of it.
+smooth surface through what the first look saw; of several starts the one counts whose surface is seen best. How far the
+result can be trusted is measured, not assumed: on every piece of the surface the CT must be brighter than on both sides
+of it.
 """
 
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _SMOOTH_COLUMNS = 2.0
 _SIDE_VOXELS = 2  # on either side of a fissure, where the lung is dark again
 _PATCH = 9
 _VISIBLE_HU = 8.0
+# Disease moves a fissure: where too little of it is seen, it is looked for higher and lower by such shares of the lung.
+_CLEAR, _STARTS = 0.7, (0.0, 0.15, -0.15)
 _LEAST_SEEN = 60  # columns for a smooth surface to be laid through
 
 
@@ -73,15 +76,26 @@ def find_sheet(ct: sitk.Image, lung: sitk.Image, vessels: sitk.Image, course: Co
     hu = np.where(within, np.clip(hu, -1000.0, usual + _VESSEL_HU), usual).astype(np.float32)
     core = without_border(ndimage.binary_erosion(within, iterations=_SURFACE_VOXELS))
     cost = _cost(_plates(hu, core), core, blood)
-    level = np.searchsorted(np.cumsum(within.sum(axis=(1, 2))), course.below * within.sum())
-    expected = np.full(hu.shape[1:], float(level))
+    best = None
+    for shift in _STARTS:
+        level = np.searchsorted(np.cumsum(within.sum(axis=(1, 2))), (course.below + shift) * within.sum())
+        sheet = Sheet(grid, *_from(float(level), cost, hu, core))
+        if best is None or sheet.visible > best.visible:
+            best = sheet
+        if best.visible >= _CLEAR:
+            break
+    return best
+
+
+def _from(level: float, cost: np.ndarray, hu: np.ndarray, core: np.ndarray) -> tuple[np.ndarray, float]:
+    """The surface (v, u) that is looked for about a level of the first axis, in voxels, and its visible share."""
+    expected = np.full(hu.shape[1:], level)
     height = _surface(cost, expected, _FIRST_MM / _SPACING_MM)
     seen = _seen(hu, core, height)
     if np.count_nonzero(seen) >= _LEAST_SEEN:
         height = _surface(cost, _smooth_through(height, seen, expected), _SECOND_MM / _SPACING_MM)
         seen = _seen(hu, core, height)
-    visible = np.count_nonzero(seen) / max(np.count_nonzero(_at(core, height)), 1)
-    return Sheet(grid, height, float(visible))
+    return height, float(np.count_nonzero(seen) / max(np.count_nonzero(_at(core, height)), 1))
 
 
 def _along(normal: tuple[float, float, float], lungs: Grid, inside: np.ndarray) -> Grid:

@@ -69,7 +69,7 @@ def segment_lungs(ct: sitk.Image, progress: Progress = no_progress, method: str 
             lungs[filled & (lungs == 0)] = side
         progress("lungs", 0.45 + 0.15 * side)
     if likely is not None:
-        lungs = _with_dense_lung(work, lungs, air, seen, other, likely)
+        lungs = _with_dense_lung(work, lungs, air, seen, airway, other, likely)
     coarse = Coarse(work, lungs, air, other)
     return redraw(ct, coarse, lambda fraction: progress("lungs", 0.75 + 0.25 * fraction))
 
@@ -87,17 +87,23 @@ def _likely_lung(work: Working, air: np.ndarray) -> np.ndarray | None:
 
 
 def _with_dense_lung(
-    work: Working, lungs: np.ndarray, air: np.ndarray, seen: np.ndarray, other: np.ndarray, likely: np.ndarray
+    work: Working,
+    lungs: np.ndarray,
+    air: np.ndarray,
+    seen: np.ndarray,
+    airway: np.ndarray,
+    other: np.ndarray,
+    likely: np.ndarray,
 ) -> np.ndarray:
-    """The labels (z, y, x) with the dense lung that the network finds, which belongs to the nearest side; `seen`
-    (z, y, x) bool are the lungs without what is hidden at their surface."""
-    from .completion import dense_lung
+    """The labels (z, y, x) with the dense lung that the network finds, which belongs to the nearest side, without what
+    is doubtful; `seen` (z, y, x) bool are the lungs without what is hidden at their surface."""
+    from .completion import dense_lung, doubtful
 
     added = dense_lung(work, air, seen, likely) & ~other
-    if not added.any():
-        return lungs
-    nearest = ndimage.distance_transform_edt(lungs == 0, return_distances=False, return_indices=True)
-    return np.where(added, lungs[tuple(nearest)], lungs)
+    if added.any():
+        nearest = ndimage.distance_transform_edt(lungs == 0, return_distances=False, return_indices=True)
+        lungs = np.where(added, lungs[tuple(nearest)], lungs)
+    return np.where(doubtful(work, (lungs > 0) & ~seen, seen, airway, likely), 0, lungs)
 
 
 def _lung_pieces(work: Working, air: np.ndarray) -> np.ndarray:

@@ -2,46 +2,48 @@
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from ..anatomy.working import bounding_box
+from ..distances import distance_to
 from ..grids import grid_of
 from .tissue import smoothed
 
-# SD of the local mean; how far its highest value around counts, and what share of that is no rim.
-_MEAN_MM, _AROUND_MM, _NO_RIM = 3.0, 6.0, 2 / 3
+_MEAN_MM, _AROUND_MM = 3.0, 3.0  # SD of the local mean; how far around a lesion it counts
+_COUNTS_HU = (60.0, 180.0)  # local means from which on a voxel begins to count, and counts in full
+_LEAST_COUNT = 0.05  # of a voxel in a lesion, however faint
 
 
 def lesion_measures(excess: sitk.Image, lesions: sitk.Image, lungs_ml: float) -> dict[str, float | None]:
     """Volume in ml, share of the lungs in % and mean excess in HU above the baseline (not cut to the window).
 
     `excess` and `lesions` as in :class:`.scan.Parenchyma`; keys that begin with "subtle" are those of label 2 alone.
-    How much is seen of faint lesions and of soft rims depends on the scan's noise, and with it a mean over all: the
-    mean is that of the plainly visible lesions without their rims, of the faint where there are no others.
+    How much is seen of faint lesions and where their soft rims are cut depends on the scan's noise, and with it a plain
+    mean over what is drawn. So voxels count by what the local mean, which hardly depends on the noise, rises to: hardly
+    up to 60 HU, in full from 180 HU on, whether the rim was drawn or not.
     """
     labels, above = sitk.GetArrayViewFromImage(lesions), sitk.GetArrayViewFromImage(excess)
     grid = grid_of(excess)
-    visible, subtle = labels == 1, labels == 2
-    core = _without_rims(visible, above, grid.spacing) if visible.any() else subtle
+    subtle = labels == 2
     measures: dict[str, float | None] = {}
-    for prefix, mask, measured in (("", labels > 0, core), ("subtle_", subtle, subtle)):
+    for prefix, mask in (("", labels > 0), ("subtle_", subtle)):
         volume = float(np.count_nonzero(mask)) * grid.voxel_ml
         measures[f"{prefix}volume_ml"] = volume
         measures[f"{prefix}percent"] = 100.0 * volume / lungs_ml
-        measures[f"{prefix}mean_excess_hu"] = float(above[measured].mean()) if measured.any() else None
+    measures["mean_excess_hu"] = _weighted_mean(labels, above, grid.spacing) if labels.any() else None
+    measures["subtle_mean_excess_hu"] = float(above[subtle].mean()) if subtle.any() else None
     return measures
 
 
-def _without_rims(mask: np.ndarray, above: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """A mask (z, y, x) bool without voxels whose local mean is less than two thirds of the highest around, as those are
-    that the scanner blurs over a border.
-
-    `above` (z, y, x) in HU is 0 outside the lungs, `spacing` in mm by (x, y, z).
-    """
+def _weighted_mean(labels: np.ndarray, above: np.ndarray, spacing: tuple[float, float, float]) -> float:
+    """The mean of `above` (z, y, x) in HU, 0 outside the lungs, in and around the labelled lesions; `spacing` in mm by
+    (x, y, z). The faint ones (label 2) count on their own only where there are no others."""
     steps = np.array(spacing[::-1])
-    box = bounding_box(mask, int(np.ceil(_AROUND_MM / steps.min())))
-    mean = np.where(mask[box], smoothed(above[box], mask[box] | (above[box] != 0), list(_MEAN_MM / steps)), 0.0)
-    highest = ndimage.maximum_filter(mean, 2 * np.rint(_AROUND_MM / steps).astype(int) + 1)
-    core = np.zeros_like(mask)
-    core[box] = mask[box] & (mean >= _NO_RIM * highest)
-    return core
+    drawn = labels == 1 if (labels == 1).any() else labels == 2
+    box = bounding_box(drawn, int(np.ceil((_AROUND_MM + 3.0 * _MEAN_MM) / steps.min())))
+    drawn, above = drawn[box], above[box].astype(np.float32)
+    known = above != 0
+    low, high = _COUNTS_HU
+    rise = np.clip((np.nan_to_num(smoothed(above, known, list(_MEAN_MM / steps))) - low) / (high - low), 0.0, 1.0)
+    near = known & (distance_to(drawn, steps) <= _AROUND_MM)
+    weights = np.where(near, rise * rise * (3.0 - 2.0 * rise), 0.0) + _LEAST_COUNT * drawn
+    return float(np.average(above, weights=weights))
