@@ -9,8 +9,8 @@ from ..grids import grid_of
 from .tissue import smoothed
 
 _MEAN_MM, _AROUND_MM = 3.0, 3.0  # SD of the local mean; how far around a lesion it counts
-_COUNTS_HU = (60.0, 180.0)  # local means from which on a voxel begins to count, and counts in full
-_LEAST_COUNT = 0.05  # of a voxel in a lesion, however faint
+_COUNTS_HU = (90.0, 180.0)  # local means from which on a voxel begins to count, and counts in full
+_LEAST_COUNT = 0.02  # of a voxel in a lesion, however faint
 
 
 def lesion_measures(excess: sitk.Image, lesions: sitk.Image, lungs_ml: float) -> dict[str, float | None]:
@@ -19,7 +19,7 @@ def lesion_measures(excess: sitk.Image, lesions: sitk.Image, lungs_ml: float) ->
     `excess` and `lesions` as in :class:`.scan.Parenchyma`; keys that begin with "subtle" are those of label 2 alone.
     How much is seen of faint lesions and where their soft rims are cut depends on the scan's noise, and with it a plain
     mean over what is drawn. So voxels count by what the local mean, which hardly depends on the noise, rises to: hardly
-    up to 60 HU, in full from 180 HU on, whether the rim was drawn or not.
+    up to 90 HU, in full from 180 HU on, whether the rim was drawn or not.
     """
     labels, above = sitk.GetArrayViewFromImage(lesions), sitk.GetArrayViewFromImage(excess)
     grid = grid_of(excess)
