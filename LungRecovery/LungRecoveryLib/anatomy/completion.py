@@ -37,7 +37,7 @@ _BESIDE_PLANE, _MOST_BESIDE = 3.0, 0.1  # voxels to either side; share of the ae
 _DENSE_HU, _FLUID_SIGMA_MM, _UNENHANCED_HU = (-50.0, 180.0), 5.0, 22.0  # fluid, in their local mean
 _LEAST_ML, _LEAST_CONTACT, _MEAN_SURE, _FLUID_HU = 2.0, 0.15, 0.93, 10.0
 # What is larger, touches less of the lung and is less likely than this, as the heart's apex; around the main bronchi.
-_DOUBTFUL_ML, _DOUBTFUL_CONTACT, _DOUBTFUL_MEAN, _HILUM_MM = 5.0, 0.38, 0.85, 18.0
+_DOUBTFUL_ML, _DOUBTFUL_CONTACT, _DOUBTFUL_MEAN, _HILUM_MM = 10.0, 0.38, 0.89, 18.0
 
 
 def channels(hu: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
