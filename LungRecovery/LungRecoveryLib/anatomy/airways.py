@@ -49,9 +49,9 @@ def segment_airways(ct: sitk.Image, lungs: sitk.Image) -> sitk.Image:
     central = _central(volume, lungs)
     if not central.any():
         return to_image(np.zeros(grid.shape, np.uint8), grid)
-    work = _window(ct, lungs, to_image(central, volume.grid))
-    trunk_at_all = resample_mask(to_image(central, volume.grid), grid)
-    hu = to_array(resample(on_scale(ct, lungs, trunk_at_all), work), np.float32)
+    airway = resample_mask(to_image(central, volume.grid), grid)
+    work = _window(lungs, airway)
+    hu = to_array(resample(on_scale(ct, lungs, airway), work), np.float32)
     inside = to_array(resample_mask(lungs, work)) > 0
     trunk = to_array(resample(to_image(central.astype(np.float32), volume.grid), work, outside=0.0)) > 0.3
     lumen = _tree(hu, inside, trunk, work.spacing[0])
@@ -65,10 +65,10 @@ def _central(work: Working, lungs: sitk.Image) -> np.ndarray:
     return central_airways(work, air, air & (to_array(resample_mask(lungs, work.grid)) > 0))
 
 
-def _window(ct: sitk.Image, lungs: sitk.Image, central: sitk.Image) -> Grid:
+def _window(lungs: sitk.Image, central: sitk.Image) -> Grid:
     """The cubic grid in the scan's axes around lungs and central airways."""
-    grid = grid_of(ct)
-    both = (sitk.GetArrayViewFromImage(lungs) != 0) | (to_array(resample_mask(central, grid)) != 0)
+    grid = grid_of(lungs)
+    both = (sitk.GetArrayViewFromImage(lungs) != 0) | (sitk.GetArrayViewFromImage(central) != 0)
     return isotropic_grid(crop_to_mask(to_image(both, grid), _MARGIN_MM), tube_spacing(grid, _FINEST_MM))
 
 
