@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from LungRecoveryLib.anatomy import fissures
 from LungRecoveryLib.anatomy.lobes import (
     FISSURE_NAMES,
     LEAST_VISIBLE,
@@ -151,3 +152,26 @@ def test_known_lobes_fit_lungs_that_were_drawn_anew():
     assert set(np.unique(found[2:, :, :6])) == {0, RIGHT_UPPER}
     assert set(np.unique(found[:2, :, :6])) == {0, RIGHT_LOWER}
     assert set(np.unique(found[:, :, 6:])) == {0, LEFT_LOWER}
+
+
+@pytest.mark.parametrize(
+    ("shares", "looks", "best"), [((0.4, 0.6, 0.5), 3, 0.6), ((0.4, 0.9, 0.95), 2, 0.9), ((0.8,), 1, 0.8)]
+)
+def test_a_fissure_that_hardly_shows_is_looked_for_higher_and_lower(monkeypatch, shares, looks, best):
+    """Of several starts the surface counts that is seen best; one that is seen well ends the search."""
+    levels = []
+
+    def look(level, cost, hu, core):
+        levels.append(level)
+        return np.zeros(hu.shape[1:]), shares[len(levels) - 1]
+
+    monkeypatch.setattr(fissures, "_from", look)
+    grid = Grid((40, 40, 40), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), np.eye(3).ravel().tolist())
+    lung = np.zeros(grid.shape, np.uint8)
+    lung[5:35, 5:35, 5:35] = 1
+    ct = to_image(np.where(lung, -850, 30).astype(np.int16), grid)
+    none = to_image(np.zeros(grid.shape, np.uint8), grid)
+    sheet = fissures.find_sheet(ct, to_image(lung, grid), none, fissures.Course((0.0, 0.0, 1.0), 0.45))
+    assert sheet.visible == best
+    assert len(levels) == looks
+    assert levels == sorted(set(levels), key=lambda level: (0 if level == levels[0] else 1, -level))
